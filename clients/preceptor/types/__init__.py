@@ -1,0 +1,47 @@
+"""Typed values that travel between modules: frozen, numpy inside, independent of protobuf.
+
+`preceptor.wire` turns each of them into its message and back.
+"""
+
+from preceptor.codec import Grade, HiddenDtype, Validity
+from preceptor.types.grades import GradeItem, Verdict
+from preceptor.types.models import AdapterRef, Capabilities, ModelInfo, ModelRef
+from preceptor.types.rollouts import Behaviour, FinishReason, Provenance, Rollout, RolloutId
+from preceptor.types.scores import CacheTier, Hidden, IdLogprobs, RaggedLogprobs, Receipt, Rows, Scored, TimeSplit
+from preceptor.types.sequences import Ids, RaggedIds, Segment, SegmentKind, Sequence, as_ids
+from preceptor.types.wants import ScoreItem, TailOf, Want, Window
+
+__all__ = [
+    "AdapterRef",
+    "Behaviour",
+    "CacheTier",
+    "Capabilities",
+    "FinishReason",
+    "Grade",
+    "GradeItem",
+    "Hidden",
+    "HiddenDtype",
+    "IdLogprobs",
+    "Ids",
+    "ModelInfo",
+    "ModelRef",
+    "Provenance",
+    "RaggedIds",
+    "RaggedLogprobs",
+    "Receipt",
+    "Rollout",
+    "RolloutId",
+    "Rows",
+    "ScoreItem",
+    "Scored",
+    "Segment",
+    "SegmentKind",
+    "Sequence",
+    "TailOf",
+    "TimeSplit",
+    "Validity",
+    "Verdict",
+    "Want",
+    "Window",
+    "as_ids",
+]

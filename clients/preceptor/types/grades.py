@@ -1,0 +1,37 @@
+"""What a grader reads, and what it says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from preceptor.codec import Validity
+from preceptor.types.scores import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class GradeItem:
+    """One response to judge, as text. Items of one group answer the same prompt."""
+
+    prompt: str
+    response: str
+    reference: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A grader's judgement of one response, and what it cost. `reward` is None unless `validity` is OK."""
+
+    validity: Validity
+    reward: float | None
+    reason: str = ""  # why there is no reward
+    critique: str = ""
+    calls: int = 0  # requests that reached the provider, repeats included
+    prompt_tokens: int = 0  # as the provider counted them
+    completion_tokens: int = 0
+    receipt: Receipt | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Read and written by the provider."""
+        return self.prompt_tokens + self.completion_tokens

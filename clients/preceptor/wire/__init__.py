@@ -1,0 +1,72 @@
+"""Messages <-> typed values. Encoding takes trusted values; decoding checks what it reads and names what is wrong."""
+
+from preceptor.wire.grades import grade_item_from_proto, grade_item_to_proto, verdict_from_proto, verdict_to_proto
+from preceptor.wire.models import (
+    capabilities_from_proto,
+    capabilities_to_proto,
+    choice_from_proto,
+    choice_to_proto,
+    model_info_from_proto,
+    model_info_to_proto,
+    model_ref_from_proto,
+    model_ref_to_proto,
+    receipt_from_proto,
+    receipt_to_proto,
+)
+from preceptor.wire.rollouts import (
+    behaviour_from_proto,
+    behaviour_to_proto,
+    rollout_from_proto,
+    rollout_id_from_proto,
+    rollout_id_to_proto,
+    rollout_to_proto,
+)
+from preceptor.wire.rows import GradeCost, rows_from_proto, rows_to_proto
+from preceptor.wire.sequences import (
+    ids_from_proto,
+    ids_to_proto,
+    ragged_from_proto,
+    ragged_to_proto,
+    segment_from_proto,
+    segment_to_proto,
+    sequence_from_proto,
+    sequence_to_proto,
+    want_from_proto,
+    want_to_proto,
+)
+
+__all__ = [
+    "GradeCost",
+    "behaviour_from_proto",
+    "behaviour_to_proto",
+    "capabilities_from_proto",
+    "capabilities_to_proto",
+    "choice_from_proto",
+    "choice_to_proto",
+    "grade_item_from_proto",
+    "grade_item_to_proto",
+    "ids_from_proto",
+    "ids_to_proto",
+    "model_info_from_proto",
+    "model_info_to_proto",
+    "model_ref_from_proto",
+    "model_ref_to_proto",
+    "ragged_from_proto",
+    "ragged_to_proto",
+    "receipt_from_proto",
+    "receipt_to_proto",
+    "rollout_from_proto",
+    "rollout_id_from_proto",
+    "rollout_id_to_proto",
+    "rollout_to_proto",
+    "rows_from_proto",
+    "rows_to_proto",
+    "segment_from_proto",
+    "segment_to_proto",
+    "sequence_from_proto",
+    "sequence_to_proto",
+    "verdict_from_proto",
+    "verdict_to_proto",
+    "want_from_proto",
+    "want_to_proto",
+]

@@ -1,0 +1,1 @@
+"""Generated messages of the Preceptor protocol; the sources are the .proto files beside them."""

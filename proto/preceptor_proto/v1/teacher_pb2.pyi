@@ -1,0 +1,281 @@
+from preceptor_proto.v1 import common_pb2 as _common_pb2
+from preceptor_proto.v1 import limits_pb2 as _limits_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DescribeRequest(_message.Message):
+    __slots__ = ("teacher",)
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    def __init__(self, teacher: _Optional[str] = ...) -> None: ...
+
+class DescribeReply(_message.Message):
+    __slots__ = ("teachers",)
+    TEACHERS_FIELD_NUMBER: _ClassVar[int]
+    teachers: _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelInfo]
+    def __init__(self, teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ...) -> None: ...
+
+class ScoreItem(_message.Message):
+    __slots__ = ("sequence", "want")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    sequence: _common_pb2.Sequence
+    want: _common_pb2.Want
+    def __init__(self, sequence: _Optional[_Union[_common_pb2.Sequence, _Mapping]] = ..., want: _Optional[_Union[_common_pb2.Want, _Mapping]] = ...) -> None: ...
+
+class ScoreRequest(_message.Message):
+    __slots__ = ("teacher", "items", "tokenizer_sha256", "job", "band", "template_sha256")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    BAND_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    teacher: _common_pb2.ModelChoice
+    items: _containers.RepeatedCompositeFieldContainer[ScoreItem]
+    tokenizer_sha256: bytes
+    job: str
+    band: int
+    template_sha256: bytes
+    def __init__(self, teacher: _Optional[_Union[_common_pb2.ModelChoice, _Mapping]] = ..., items: _Optional[_Iterable[_Union[ScoreItem, _Mapping]]] = ..., tokenizer_sha256: _Optional[bytes] = ..., job: _Optional[str] = ..., band: _Optional[int] = ..., template_sha256: _Optional[bytes] = ...) -> None: ...
+
+class ScoreResult(_message.Message):
+    __slots__ = ("rows", "error", "receipt")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    rows: _common_pb2.Rows
+    error: _common_pb2.ErrorDetail
+    receipt: _common_pb2.Receipt
+    def __init__(self, rows: _Optional[_Union[_common_pb2.Rows, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ...) -> None: ...
+
+class ScoreReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ScoreResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[ScoreResult, _Mapping]]] = ...) -> None: ...
+
+class TurnContext(_message.Message):
+    __slots__ = ("turn", "context")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    context: _common_pb2.TokenIds
+    def __init__(self, turn: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ...) -> None: ...
+
+class ScoreTask(_message.Message):
+    __slots__ = ("schema", "task_id", "rollout", "inline", "teacher", "context", "turn_contexts", "want", "band", "deadline_unix_ms", "trace", "tokenizer_sha256", "grade")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    TURN_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    BAND_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    GRADE_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    task_id: str
+    rollout: _common_pb2.RolloutId
+    inline: _common_pb2.Sequence
+    teacher: _common_pb2.ModelChoice
+    context: _common_pb2.TokenIds
+    turn_contexts: _containers.RepeatedCompositeFieldContainer[TurnContext]
+    want: _common_pb2.Want
+    band: int
+    deadline_unix_ms: int
+    trace: str
+    tokenizer_sha256: bytes
+    grade: GradeSpec
+    def __init__(self, schema: _Optional[int] = ..., task_id: _Optional[str] = ..., rollout: _Optional[_Union[_common_pb2.RolloutId, _Mapping]] = ..., inline: _Optional[_Union[_common_pb2.Sequence, _Mapping]] = ..., teacher: _Optional[_Union[_common_pb2.ModelChoice, _Mapping]] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., turn_contexts: _Optional[_Iterable[_Union[TurnContext, _Mapping]]] = ..., want: _Optional[_Union[_common_pb2.Want, _Mapping]] = ..., band: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., trace: _Optional[str] = ..., tokenizer_sha256: _Optional[bytes] = ..., grade: _Optional[_Union[GradeSpec, _Mapping]] = ...) -> None: ...
+
+class BlobRef(_message.Message):
+    __slots__ = ("key", "payload_bytes", "sha256")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    payload_bytes: int
+    sha256: bytes
+    def __init__(self, key: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+
+class Envelope(_message.Message):
+    __slots__ = ("schema", "task_id", "rows", "blob", "error", "verdict", "trace", "receipt", "finished")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    task_id: str
+    rows: _common_pb2.Rows
+    blob: BlobRef
+    error: _common_pb2.ErrorDetail
+    verdict: Verdict
+    trace: str
+    receipt: _common_pb2.Receipt
+    finished: bool
+    def __init__(self, schema: _Optional[int] = ..., task_id: _Optional[str] = ..., rows: _Optional[_Union[_common_pb2.Rows, _Mapping]] = ..., blob: _Optional[_Union[BlobRef, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., trace: _Optional[str] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., finished: bool = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("task", "reason", "attempts", "trace", "died_unix_ms")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    DIED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    task: ScoreTask
+    reason: _common_pb2.ErrorDetail
+    attempts: int
+    trace: str
+    died_unix_ms: int
+    def __init__(self, task: _Optional[_Union[ScoreTask, _Mapping]] = ..., reason: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., attempts: _Optional[int] = ..., trace: _Optional[str] = ..., died_unix_ms: _Optional[int] = ...) -> None: ...
+
+class Criterion(_message.Message):
+    __slots__ = ("name", "text", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    text: str
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class GradeSpec(_message.Message):
+    __slots__ = ("grader", "parameters_json", "criteria")
+    GRADER_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_JSON_FIELD_NUMBER: _ClassVar[int]
+    CRITERIA_FIELD_NUMBER: _ClassVar[int]
+    grader: str
+    parameters_json: str
+    criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
+    def __init__(self, grader: _Optional[str] = ..., parameters_json: _Optional[str] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ...) -> None: ...
+
+class GradeItem(_message.Message):
+    __slots__ = ("prompt", "response", "reference", "group")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    response: str
+    reference: str
+    group: str
+    def __init__(self, prompt: _Optional[str] = ..., response: _Optional[str] = ..., reference: _Optional[str] = ..., group: _Optional[str] = ...) -> None: ...
+
+class CriterionVerdict(_message.Message):
+    __slots__ = ("name", "validity", "score", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALIDITY_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    validity: _common_pb2.Validity
+    score: float
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., score: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("validity", "reward", "criteria", "critique", "step_rewards_f32le", "receipt", "cost_usd", "calls", "prompt_tokens", "completion_tokens", "reason")
+    VALIDITY_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
+    CRITERIA_FIELD_NUMBER: _ClassVar[int]
+    CRITIQUE_FIELD_NUMBER: _ClassVar[int]
+    STEP_REWARDS_F32LE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    COST_USD_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    validity: _common_pb2.Validity
+    reward: float
+    criteria: _containers.RepeatedCompositeFieldContainer[CriterionVerdict]
+    critique: str
+    step_rewards_f32le: bytes
+    receipt: _common_pb2.Receipt
+    cost_usd: float
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    reason: str
+    def __init__(self, validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., reward: _Optional[float] = ..., criteria: _Optional[_Iterable[_Union[CriterionVerdict, _Mapping]]] = ..., critique: _Optional[str] = ..., step_rewards_f32le: _Optional[bytes] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., cost_usd: _Optional[float] = ..., calls: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class GradeRequest(_message.Message):
+    __slots__ = ("teacher", "spec", "items", "job")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    teacher: _common_pb2.ModelChoice
+    spec: GradeSpec
+    items: _containers.RepeatedCompositeFieldContainer[GradeItem]
+    job: str
+    def __init__(self, teacher: _Optional[_Union[_common_pb2.ModelChoice, _Mapping]] = ..., spec: _Optional[_Union[GradeSpec, _Mapping]] = ..., items: _Optional[_Iterable[_Union[GradeItem, _Mapping]]] = ..., job: _Optional[str] = ...) -> None: ...
+
+class GradeResult(_message.Message):
+    __slots__ = ("verdict", "error")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    verdict: Verdict
+    error: _common_pb2.ErrorDetail
+    def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ...) -> None: ...
+
+class GradeReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[GradeResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[GradeResult, _Mapping]]] = ...) -> None: ...
+
+class FlowStatus(_message.Message):
+    __slots__ = ("tenant", "job", "band", "weight", "queued_tasks", "queued_tokens", "virtual_time", "oldest_wait_s", "served_tokens")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    BAND_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TASKS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_TIME_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    SERVED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    job: str
+    band: int
+    weight: float
+    queued_tasks: int
+    queued_tokens: int
+    virtual_time: float
+    oldest_wait_s: float
+    served_tokens: int
+    def __init__(self, tenant: _Optional[str] = ..., job: _Optional[str] = ..., band: _Optional[int] = ..., weight: _Optional[float] = ..., queued_tasks: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., virtual_time: _Optional[float] = ..., oldest_wait_s: _Optional[float] = ..., served_tokens: _Optional[int] = ...) -> None: ...
+
+class TeacherStatus(_message.Message):
+    __slots__ = ("state", "teachers", "flows", "tokens_computed", "tokens_reused", "dead_letters", "engine_restarts")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TEACHERS_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_REUSED_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    state: _common_pb2.ServiceState
+    teachers: _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelInfo]
+    flows: _containers.RepeatedCompositeFieldContainer[FlowStatus]
+    tokens_computed: int
+    tokens_reused: int
+    dead_letters: int
+    engine_restarts: int
+    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., dead_letters: _Optional[int] = ..., engine_restarts: _Optional[int] = ...) -> None: ...
