@@ -1,0 +1,43 @@
+"""The list of commands. It imports nothing, so that `preceptor --help` costs next to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """Where a command lives ("module:function") and its one line in `--help`."""
+
+    target: str
+    help: str
+
+
+COMMANDS: dict[str, CommandSpec] = {
+    "config show": CommandSpec("preceptor.cli.config_show:config_show", "Every setting with its value and source."),
+    "demo": CommandSpec("preceptor.cli.demo:demo", "Distil the bundled pair through real services, with controls and a report."),
+    "doctor": CommandSpec("preceptor.cli.doctor:doctor", "Check this machine: parts, ports, Redis, disk."),
+    "keys create": CommandSpec("preceptor_serving.auth.commands:create", "Make an API key; its hash goes into a key file."),
+    "keys list": CommandSpec("preceptor_serving.auth.commands:list_keys", "The keys of a key file, without secrets."),
+    "keys revoke": CommandSpec("preceptor_serving.auth.commands:revoke", "Refuse a key from now on."),
+    "learn": CommandSpec("preceptor.cli.learn:learn", "Train a student by a recipe; go on where a run stopped."),
+    "serve rollout": CommandSpec("preceptor.cli.serve:rollout", "Run the rollout service until it is stopped."),
+    "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),
+    "serve teacher": CommandSpec("preceptor.cli.serve:teacher", "Run the teacher service until it is stopped."),
+    "up": CommandSpec("preceptor.cli.up:up", "Start Valkey and the three services on this machine, until Ctrl-C."),
+    "version": CommandSpec("preceptor.cli.version:version", "The version of Preceptor and of what it stands on."),
+}
+"""Command -> where it is.
+
+To add a command, write a function with typer annotations in a module of its own under `preceptor/cli/` and add one line
+here; "a b" makes `b` a command of the group `a`. The module is imported only when the command is called, so it may import
+what it needs at its top. Raise `preceptor.errors` for everything that can go wrong: the frame prints code, message and
+hint, and chooses the exit code. A command of the services' operator may live with what it works on, as `keys` does.
+"""
+
+GROUPS: dict[str, str] = {
+    "config": "Settings: flags, variables, file.",
+    "keys": "API keys of the services.",
+    "serve": "Run one of the services.",
+}
+"""Group -> its one line in `--help`."""

@@ -1,0 +1,31 @@
+"""`preceptor doctor`: what is installed, what is missing, what is taken, with the command or flag that mends it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+
+import typer
+
+from preceptor.cli.checks import CHECKS, Finding
+from preceptor.cli.options import ConfigFile, Json
+from preceptor.cli.output import print_json, print_table
+from preceptor.config import load_all
+from preceptor.redaction import redact_text
+
+
+def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Check this machine: parts, ports, Redis, disk. Exits 1 if something that is configured does not work."""
+    configuration = load_all(file=config, environ=os.environ)
+    findings = [_safe(finding) for check in CHECKS for finding in check(configuration)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [(one.status, one.check, one.detail, one.hint) for one in findings]
+        print_table(("", "check", "found", "what to do"), rows)
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _safe(finding: Finding) -> Finding:
+    return replace(finding, detail=redact_text(finding.detail))

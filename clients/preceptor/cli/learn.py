@@ -1,0 +1,114 @@
+"""`preceptor learn RECIPE.yaml [key=value ...]`: one training run, from its start or from where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from preceptor.cli.options import parameter, with_flags
+from preceptor.config import ClientSettings, load
+from preceptor.errors import ConfigurationError
+from preceptor.learner import Control, Learner, Patiences, Ports, RunFolder, RunPlan, evaluation_items, training_prompts
+from preceptor.learner.events import Watch
+from preceptor.learner.run_folder import DEFAULT_ROOT
+from preceptor.recipes import Recipe, compile_recipe, load_recipe
+
+CONTROLS = {"none": "none", "permute-scores": "permute_scores"}
+
+OPTIONS = (
+    parameter("recipe", Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]),
+    parameter(
+        "overrides",
+        Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that differ: schedule.steps=5")],
+        None,
+    ),
+    parameter("run", Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run.")], None),
+    parameter("resume", Annotated[bool, typer.Option("--resume", help="Go on where the run stopped, if it exists.")], False),
+    parameter("inline", Annotated[bool, typer.Option("--inline", help="All services in this process, no Redis.")], False),
+    parameter(
+        "control",
+        Annotated[
+            str,
+            typer.Option(
+                "--control",
+                metavar="|".join(CONTROLS),
+                help="permute-scores: teacher rows dealt to wrong places, which must not teach.",
+            ),
+        ],
+        "none",
+    ),
+    parameter("runs", Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.")], DEFAULT_ROOT),
+)
+
+
+def _learn(config: Path | None, given: dict[str, Any]) -> None:
+    """Everything that can be wrong is said before anything is started."""
+    names = {one.name for one in OPTIONS}
+    flags = {name: value for name, value in given.items() if name not in names}
+    settings = load(ClientSettings, flags=flags, file=config, environ=os.environ).settings
+    recipe = load_recipe(given["recipe"], given["overrides"] or ())
+    run = _run_name(given["run"], recipe, resume=given["resume"])
+    plan = _plan(run, settings.tenant, recipe, given["control"])
+    folder = RunFolder.of(given["runs"], run)
+    ports = _ports(settings, given["runs"], config, inline=given["inline"])
+    from preceptor.logs import configure_logs
+
+    configure_logs("learner", log_format=settings.log_format, level="warning" if given["inline"] else settings.log_level)
+    from preceptor.cli.learn_progress import watching
+
+    try:
+        with watching() as watch:
+            asyncio.run(_run(ports, plan, folder, settings, watch, resume=given["resume"]))
+    except KeyboardInterrupt:
+        print(f"stopped; nothing is lost. Go on with: --run {run} --resume", file=sys.stderr)
+        raise
+
+
+async def _run(
+    opened: AbstractAsyncContextManager[Ports],
+    plan: RunPlan,
+    folder: RunFolder,
+    settings: ClientSettings,
+    watch: Watch,
+    *,
+    resume: bool,
+) -> None:
+    async with opened as ports:
+        learner = Learner(plan, ports, folder, resume, watch, patiences=Patiences(deadline_s=settings.deadline_s))
+        await learner.run()
+
+
+def _plan(run: str, tenant: str, recipe: Recipe, control: str) -> RunPlan:
+    if control not in CONTROLS:
+        raise ConfigurationError(
+            f"there is no control {control!r}", field="control", value=control, limit=" | ".join(CONTROLS),
+            hint="for SFT on the teacher's own tokens take a recipe whose writer is the teacher: recipes/tiny-sft.yaml",
+        )  # fmt: skip
+    compiled = compile_recipe(recipe)
+    return RunPlan(run, tenant, compiled, training_prompts(recipe), evaluation_items(recipe), cast(Control, CONTROLS[control]))
+
+
+def _ports(settings: ClientSettings, runs: Path, config: Path | None, *, inline: bool) -> AbstractAsyncContextManager[Ports]:
+    if inline:
+        from preceptor.learner.inline import in_this_process
+
+        return in_this_process(settings, runs, config)
+    from preceptor.learner.connect import connected
+
+    return connected(settings)
+
+
+def _run_name(given: str | None, recipe: Recipe, *, resume: bool) -> str:
+    if given is None and resume:
+        raise ConfigurationError("which run shall go on?", field="run", value="unset", hint="name it: --run NAME --resume")
+    return given or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+learn = with_flags(ClientSettings, _learn, OPTIONS)

@@ -1,0 +1,52 @@
+"""Grading as messages: a request out of typed items, typed verdicts out of a reply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from preceptor import wire
+from preceptor.error_details import error_of
+from preceptor.errors import Corrupt, PreceptorError
+from preceptor.types import GradeItem, Verdict
+from preceptor_proto.v1 import teacher_pb2
+
+Plain = str | int | float | bool
+Graded = Verdict | PreceptorError
+"""What became of one item: an error here is that item's alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradeOptions:
+    """By which grader the items are judged, and what it is told."""
+
+    grader: str = "verbal"
+    parameters: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
+    job: str = ""
+
+
+VERBAL = GradeOptions()
+
+
+def grade_request(teacher: str, items: Sequence[GradeItem], options: GradeOptions) -> teacher_pb2.GradeRequest:
+    """The message of one request."""
+    return teacher_pb2.GradeRequest(
+        teacher=wire.choice_to_proto(teacher),
+        spec=teacher_pb2.GradeSpec(grader=options.grader, parameters_json=json.dumps(dict(options.parameters), sort_keys=True)),
+        items=[wire.grade_item_to_proto(item) for item in items],
+        job=options.job,
+    )
+
+
+def read_verdicts(reply: teacher_pb2.GradeReply, asked: int) -> list[Graded]:
+    """One outcome for each item, in order."""
+    if len(reply.results) != asked:
+        raise Corrupt("another number of results than items", field="results", value=len(reply.results), limit=asked)
+    return [_outcome(result, f"results[{i}]") for i, result in enumerate(reply.results)]
+
+
+def _outcome(result: teacher_pb2.GradeResult, where: str) -> Graded:
+    if result.WhichOneof("outcome") == "error":
+        return error_of(result.error)
+    return wire.verdict_from_proto(result.verdict, f"{where}.verdict")

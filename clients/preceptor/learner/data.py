@@ -1,0 +1,73 @@
+"""Prompts to train on and questions to be judged by, from files of JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from preceptor.errors import ConfigurationError
+from preceptor.recipes import Recipe
+
+MAX_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationItem:
+    """One held-out question and its right answer."""
+
+    prompt: str
+    answer: str
+
+
+def training_prompts(recipe: Recipe) -> tuple[str, ...]:
+    """The prompts of `data.path`, in its order."""
+    found = tuple(_text(line, recipe.data.prompt_field, where) for where, line in _lines(recipe.data.path, "data.path"))
+    if not found:
+        raise ConfigurationError(f"{recipe.data.path} has no prompts", field="data.path", value=recipe.data.path)
+    return found
+
+
+def evaluation_items(recipe: Recipe) -> tuple[EvaluationItem, ...]:
+    """The first questions of `evaluation.path`; none where the recipe does not evaluate."""
+    asked = recipe.evaluation
+    if asked is None:
+        return ()
+    lines = islice(_lines(asked.path, "evaluation.path"), asked.prompts)
+    items = tuple(
+        EvaluationItem(_text(line, asked.prompt_field, where), _text(line, asked.answer_field, where)) for where, line in lines
+    )
+    if not items:
+        raise ConfigurationError(f"{asked.path} has no questions", field="evaluation.path", value=asked.path)
+    return items
+
+
+def _lines(path: str, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", _object(line, f"{path}:{number}")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", field=field, value=path) from error
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}", field="data", value=line[:MAX_SHOWN], limit="one JSON object") from error
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where} is no object", field="data", value=line[:MAX_SHOWN], limit="one JSON object")
+    return cast(dict[str, Any], value)
+
+
+def _text(line: dict[str, Any], name: str, where: str) -> str:
+    value = line.get(name)
+    if not isinstance(value, str):
+        known = ", ".join(sorted(line))
+        raise ConfigurationError(f"{where} has no text {name!r}", field=name, value=repr(value), limit=f"its fields: {known}")
+    return value

@@ -1,0 +1,139 @@
+"""What a run tells while it goes: one JSON object a line in `events.jsonl`, and the same objects to whoever watches.
+
+| event | fields |
+|---|---|
+| started | run, step (applied so far), steps, recipe, control, resumed |
+| evaluation | step, accuracy, correct, asked, samples |
+| step | step, loss, reverse_kl, grad_norm, heldout_accuracy, tokens, rates, queue_depth, seconds, bottleneck, grading, metrics |
+| finished | step, seconds, accuracy |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from preceptor.learner.evaluation import Evaluated
+from preceptor.learner.spending import Spending
+
+Event = Mapping[str, Any]
+Watch = Callable[[Event], None]
+"""Is told of each event, after it is in the file."""
+
+SIDES = ("publish", "generate", "score_wait", "train")
+
+
+@dataclass(slots=True)
+class StepTimes:
+    """Seconds of each stage of one step, and what was done in them."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))
+    tokens_generated: int = 0
+    rows_scored: int = 0
+    queue_depth: int = 0
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that took longest."""
+        return max(SIDES, key=lambda side: self.seconds[side])
+
+
+class EventLog:
+    """`events.jsonl` of a run. A step is told once, also when the learner died between telling and journaling."""
+
+    def __init__(self, path: Path, watch: Watch) -> None:
+        self._watch = watch
+        told = _read(path)
+        self._steps = {event["step"] for event in told if event["event"] == "step"}
+        self.evaluated: dict[int, float] = {event["step"]: event["accuracy"] for event in told if event["event"] == "evaluation"}
+        self._file = path.open("a", encoding="utf-8")
+
+    @property
+    def last_accuracy(self) -> float | None:
+        """Of the newest evaluation."""
+        return self.evaluated[max(self.evaluated)] if self.evaluated else None
+
+    def started(self, **fields: object) -> None:
+        """A learner took the run up."""
+        self._tell({"event": "started", **fields})
+
+    def evaluation(self, step: int, found: Evaluated) -> None:
+        """The student was asked."""
+        self.evaluated[step] = found.accuracy
+        samples = [
+            {"prompt": one.prompt, "answer": one.answer, "response": one.response, "right": one.right} for one in found.samples
+        ]
+        fields = {"accuracy": found.accuracy, "correct": found.correct, "asked": found.asked, "samples": samples}
+        self._tell({"event": "evaluation", "step": step, **fields})
+
+    def step(
+        self, step: int, weight_step: int, times: StepTimes, metrics: Mapping[str, float], spent: Spending | None = None
+    ) -> None:
+        """The student applied a step."""
+        if step in self._steps:
+            return
+        self._steps.add(step)
+        named = {name: metrics.get(name) for name in ("loss", "reverse_kl", "grad_norm")}
+        generated_s = times.seconds["generate"]
+        scored_s = generated_s + times.seconds["score_wait"]
+        self._tell(
+            {
+                "event": "step",
+                "step": step,
+                **named,
+                "heldout_accuracy": self.last_accuracy,
+                "tokens_generated": times.tokens_generated,
+                "generated_tokens_per_s": _rate(times.tokens_generated, generated_s),
+                "rows_scored": times.rows_scored,
+                "scored_rows_per_s": _rate(times.rows_scored, scored_s),
+                "queue_depth": times.queue_depth,
+                "weight_step": weight_step,
+                "seconds": {side: round(took_s, 4) for side, took_s in times.seconds.items()},
+                "bottleneck": times.bottleneck,
+                "grading": spent and asdict(spent),
+                "metrics": dict(metrics),
+            }
+        )
+
+    def finished(self, **fields: object) -> None:
+        """Every step is applied and durable."""
+        self._tell({"event": "finished", **fields})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _tell(self, event: dict[str, object]) -> None:
+        self._file.write(json.dumps(_plain(event), ensure_ascii=False) + "\n")
+        self._file.flush()
+        self._watch(event)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Events told before; half a line at the end, from a kill, is cut off."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return [cast(dict[str, Any], json.loads(line)) for line in whole.splitlines()]
+
+
+def _rate(count: int, took_s: float) -> float | None:
+    return round(count / took_s, 1) if took_s > 0 and count else None
+
+
+def _plain(value: object) -> object:
+    """Without numbers that JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in cast(dict[str, object], value).items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in cast(list[object], value)]
+    return value

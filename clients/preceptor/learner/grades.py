@@ -1,0 +1,87 @@
+"""Verdicts on whole rollouts: asked of graders once a prompt's group is closed, and journaled like rows.
+
+A grade is a task without rows that no queue holds: the teacher service answers it directly. Its record is there before it is
+asked for, and its verdict ends it, so a learner that dies asks again for what has no verdict and pays for nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from preceptor import wire
+from preceptor.error_details import error_of
+from preceptor.errors import Corrupt, PreceptorError
+from preceptor.journal import LearnerJournal, RolloutKey, RowsReceived, TaskOpened
+from preceptor.learner.hooks import Hooks
+from preceptor.learner.plan import RunPlan
+from preceptor.learner.ports import TeacherPort
+from preceptor.learner.requests import SCHEMA, grade_name
+from preceptor.learner.waits import persist, together
+from preceptor.queue.types import OUT_START
+from preceptor.recipes import TeacherPlan
+from preceptor_proto.v1 import rollout_pb2, teacher_pb2
+
+GROUPS_AT_ONCE = 8
+
+
+class GradeDesk:
+    """Asks for the verdicts of a run."""
+
+    def __init__(self, port: TeacherPort, journal: LearnerJournal, plan: RunPlan, hooks: Hooks, *, deadline_s: float) -> None:
+        self._port, self._journal, self._plan, self._hooks = port, journal, plan, hooks
+        self._deadline_s = deadline_s
+        self._room = asyncio.Semaphore(GROUPS_AT_ONCE)
+
+    async def grade(self, index: int) -> None:
+        """Returns when every closed rollout of the step has its verdicts. Each group is one request."""
+        groups: dict[tuple[str, int], tuple[TeacherPlan, list[TaskOpened]]] = {}
+        for key in self._plan.rollouts_of(index):
+            for grader in self._plan.slot_of(key.sample).graders:
+                task = self._journal.state.tasks[grade_name(self._journal.state.closed[key].rollout, grader)]
+                if not task.ended:
+                    groups.setdefault((grader.name, key.prompt), (grader, []))[1].append(task.opened)
+        await together(*(self._grade(grader, tasks) for grader, tasks in groups.values()))
+
+    async def _grade(self, grader: TeacherPlan, tasks: Sequence[TaskOpened]) -> None:
+        async with self._room:
+            await persist(lambda left_s: self._ask(grader, tasks, left_s), f"grading by {grader.model}", self._deadline_s)
+
+    async def _ask(self, grader: TeacherPlan, tasks: Sequence[TaskOpened], left_s: float) -> None:
+        """What has a verdict is kept, also where another item of the group failed."""
+        waiting = [task for task in tasks if not self._journal.state.tasks[task.task_id].ended]
+        request = teacher_pb2.GradeRequest(
+            teacher=wire.choice_to_proto(grader.model),
+            spec=teacher_pb2.ScoreTask.FromString(tasks[0].payload).grade,
+            items=[self._item(task) for task in waiting],
+            job=self._plan.run,
+        )
+        reply = await self._port.grade(request, deadline_s=left_s)
+        if len(reply.results) != len(waiting):
+            raise Corrupt("another number of verdicts than items", field="results", value=len(reply.results), limit=len(waiting))
+        self._hooks.reached("verdict read")
+        failed: PreceptorError | None = None
+        records: list[RowsReceived] = []
+        for task, result in zip(waiting, reply.results, strict=True):
+            if result.HasField("error"):
+                failed = failed or error_of(result.error)
+            else:
+                records.append(self._record(task, grader.model, result.verdict))
+        await self._journal.write(*records)
+        self._hooks.reached("verdict journaled")
+        if failed is not None:
+            raise failed
+
+    def _item(self, task: TaskOpened) -> teacher_pb2.GradeItem:
+        closed = self._journal.state.closed[RolloutKey.of(task.rollout)]
+        response = rollout_pb2.RolloutResult.FromString(closed.payload).text
+        prompt = self._plan.prompts[task.rollout.prompt]
+        return teacher_pb2.GradeItem(prompt=prompt, response=response, group=str(task.rollout.prompt))
+
+    def _record(self, task: TaskOpened, model: str, verdict: teacher_pb2.Verdict) -> RowsReceived:
+        envelope = teacher_pb2.Envelope(
+            schema=SCHEMA, task_id=task.task_id, verdict=verdict, receipt=verdict.receipt, finished=True
+        )
+        position = self._journal.state.out_positions.get(model, OUT_START)
+        payload = envelope.SerializeToString(deterministic=True)
+        return RowsReceived(task.task_id, model, position, task.first_row, task.first_row, True, payload)

@@ -1,0 +1,44 @@
+"""Named places between two effects, so that a test can stop a learner exactly there."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+POINTS = (
+    "run opened",
+    "weights published",
+    "weights loaded",
+    "prompts journaled",
+    "tasks journaled",
+    "tasks opened",
+    "rollout received",
+    "rollout journaled",
+    "rows read",
+    "rows journaled",
+    "rows deleted",
+    "verdict read",
+    "verdict journaled",
+    "batch journaled",
+    "step applied",
+    "step told",
+    "step journaled",
+    "checkpoint written",
+    "durable journaled",
+    "journal compacted",
+)
+"""Every point, in the order of a step. Dying at any of them must cost time and nothing else."""
+
+
+class Hooks(Protocol):
+    """Called at each point."""
+
+    def reached(self, point: str) -> None:
+        """Goes on; a test may raise here, or end the process."""
+        ...
+
+
+class NoHooks:
+    """Goes on."""
+
+    def reached(self, point: str) -> None:
+        """Nothing happens."""

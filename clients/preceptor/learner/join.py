@@ -1,0 +1,97 @@
+"""Closed rollouts and their scores as the batch of one step: sorted, cut by a token budget, serialised once. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from preceptor.errors import Corrupt
+from preceptor.journal import BatchSent, LearnerState, RolloutKey, TaskProgress
+from preceptor.learner.control import permuted
+from preceptor.learner.plan import RunPlan
+from preceptor.learner.requests import grade_name
+from preceptor.names import batch_digest, task_name
+from preceptor.wire import sequence_from_proto
+from preceptor_proto.v1 import common_pb2, rollout_pb2, student_pb2, teacher_pb2
+
+
+def batch_of(state: LearnerState, plan: RunPlan, index: int, tokenizer_size: int) -> BatchSent:
+    """The batch that makes step `index + 1`; what is in here is what is journaled and sent, controls included."""
+    items = [_item(state, plan, key) for key in plan.rollouts_of(index)]
+    if plan.control == "permute_scores":
+        items = permuted(items, plan.seed, index, tokenizer_size)
+    payloads = tuple(
+        student_pb2.MicroBatch(items=group).SerializeToString(deterministic=True)
+        for group in micro_batches(items, plan.compiled.recipe.schedule.micro_batch_tokens)
+    )
+    rollouts = tuple(state.closed[key].rollout for key in plan.rollouts_of(index))
+    return BatchSent(plan.run, index + 1, batch_digest(payloads), plan.compiled.objective.to_json(), rollouts, payloads)
+
+
+def micro_batches(items: Iterable[student_pb2.TrainItem], budget_tokens: int) -> Iterator[list[student_pb2.TrainItem]]:
+    """Consecutive items whose tokens, padded to the longest, fit the budget; a longer sequence goes alone."""
+    group: list[student_pb2.TrainItem] = []
+    longest = 0
+    for item in items:
+        tokens = item_tokens(item)
+        if group and max(longest, tokens) * (len(group) + 1) > budget_tokens:
+            yield group
+            group, longest = [], 0
+        group.append(item)
+        longest = max(longest, tokens)
+    if group:
+        yield group
+
+
+def item_tokens(item: student_pb2.TrainItem) -> int:
+    """Tokens of the whole sequence."""
+    return sum(len(one.context.u32le or one.response.u32le) for one in item.sequence.segments) // 4
+
+
+def _item(state: LearnerState, plan: RunPlan, key: RolloutKey) -> student_pb2.TrainItem:
+    closed = state.closed[key]
+    result = rollout_pb2.RolloutResult.FromString(closed.payload)
+    slot = plan.slot_of(key.sample)
+    item = student_pb2.TrainItem(
+        id=result.id,
+        sequence=result.sequence,
+        behaviour=result.behaviour,
+        weight=1.0,
+        group=f"{slot.source.name}/{key.prompt}",
+        source=slot.source.name,
+        finish_reason=result.finish_reason,
+    )
+    if result.HasField("student_topk"):
+        item.student_topk.CopyFrom(result.student_topk)
+    row_count = sequence_from_proto(result.sequence).row_count
+    for scorer in slot.scorers:
+        task = state.tasks[task_name(closed.rollout, scorer.name)]
+        item.scores.extend(_scores(task, scorer.name, row_count))
+    for grader in slot.graders:
+        item.scores.extend(_verdict(state.tasks[grade_name(closed.rollout, grader)], grader.name))
+    return item
+
+
+def _verdict(task: TaskProgress, source: str) -> Iterator[student_pb2.TeacherScores]:
+    """The reward; nothing where the grader gave none: such a rollout does not count."""
+    for part in task.rows:
+        verdict = teacher_pb2.Envelope.FromString(part.payload).verdict
+        if verdict.validity == common_pb2.VALIDITY_OK:
+            yield student_pb2.TeacherScores(source=source, reward=verdict.reward, receipt=verdict.receipt)
+
+
+def _scores(task: TaskProgress, source: str, row_count: int) -> Sequence[student_pb2.TeacherScores]:
+    """One part for each envelope that brought rows, in order; together they cover every row."""
+    if task.next_row != row_count:
+        raise Corrupt(
+            f"task {task.opened.task_id} ended after row {task.next_row} of {row_count}",
+            field="rows",
+            value=task.next_row,
+            limit=row_count,
+            hint="the teacher read another rollout than was closed; please report it",
+        )
+    envelopes = (teacher_pb2.Envelope.FromString(part.payload) for part in task.rows)
+    return [
+        student_pb2.TeacherScores(source=source, rows=envelope.rows, receipt=envelope.receipt)
+        for envelope in envelopes
+        if envelope.HasField("rows") and envelope.rows.count
+    ]

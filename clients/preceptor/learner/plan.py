@@ -1,0 +1,140 @@
+"""What a run will do, decided before anything is asked of a service: pure functions of the recipe and the data.
+
+A step has an `index` from 0. Its rollouts carry the index, because they are drawn from weights that have seen `index` steps; its
+batch makes step `index + 1` of the student. Draws are keyed by the index, so they are those of a loop that counts from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from preceptor.errors import ConfigurationError
+from preceptor.journal import RolloutKey
+from preceptor.learner.data import EvaluationItem
+from preceptor.recipes import STUDENT, CompiledRecipe, SourcePlan, TeacherPlan
+from preceptor.types import RolloutId
+
+Control = Literal["none", "permute_scores"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A source and its place among the samples of a prompt: all sources of a step answer the same prompts."""
+
+    source: SourcePlan
+    first_sample: int
+    scorers: tuple[TeacherPlan, ...]
+    graders: tuple[TeacherPlan, ...]
+
+    @property
+    def end_sample(self) -> int:
+        return self.first_sample + self.source.samples_per_prompt
+
+    @property
+    def by_student(self) -> bool:
+        return self.source.writer == STUDENT
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One training run. `tenant` is whose key the services see; the job of all its work is the run's name."""
+
+    run: str
+    tenant: str
+    compiled: CompiledRecipe
+    prompts: tuple[str, ...]
+    evaluation: tuple[EvaluationItem, ...] = ()
+    control: Control = "none"
+
+    def __post_init__(self) -> None:
+        if self.per_step > len(self.prompts):
+            raise ConfigurationError(
+                "a step takes more prompts than the data has",
+                field="schedule.prompts_per_step",
+                value=self.per_step,
+                limit=f"{len(self.prompts)} prompts",
+            )
+        every = self.compiled.recipe.evaluation.every_steps if self.compiled.recipe.evaluation else self.publish_every
+        if every % self.publish_every:
+            raise ConfigurationError(
+                "an evaluation would ask weights that are not published",
+                field="evaluation.every_steps",
+                value=every,
+                limit=f"a multiple of schedule.publish_every_steps ({self.publish_every})",
+            )
+
+    # ---------------------------------------------------------------- numbers
+
+    @property
+    def steps(self) -> int:
+        return self.compiled.recipe.schedule.steps
+
+    @property
+    def per_step(self) -> int:
+        return self.compiled.recipe.schedule.prompts_per_step
+
+    @property
+    def publish_every(self) -> int:
+        return self.compiled.recipe.schedule.publish_every_steps
+
+    @property
+    def seed(self) -> int:
+        return self.compiled.recipe.schedule.seed
+
+    @property
+    def deterministic(self) -> bool:
+        return self.compiled.recipe.schedule.deterministic
+
+    def weights_for(self, index: int) -> int:
+        """The step whose weights draw the rollouts of this one; the end of the run always publishes."""
+        return index if index >= self.steps else index - index % self.publish_every
+
+    def is_evaluated(self, index: int) -> bool:
+        """Whether the weights that have seen `index` steps are evaluated."""
+        if self.compiled.recipe.evaluation is None:
+            return False
+        return index % self.compiled.recipe.evaluation.every_steps == 0 or index >= self.steps
+
+    def is_durable(self, step: int) -> bool:
+        """Whether the student is asked to keep this step."""
+        return step % self.compiled.recipe.schedule.checkpoint_every_steps == 0 or step >= self.steps
+
+    # ---------------------------------------------------------------- rollouts
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The sources, each with its samples."""
+        slots: list[Slot] = []
+        first = 0
+        for source in self.compiled.sources.values():
+            asked = [plan for plan in self.compiled.teachers.values() if source.name in plan.on]
+            scorers = tuple(plan for plan in asked if plan.want)
+            graders = tuple(plan for plan in asked if plan.grading)
+            slots.append(Slot(source, first, scorers, graders))
+            first = slots[-1].end_sample
+        return tuple(slots)
+
+    @property
+    def samples(self) -> int:
+        """Rollouts of one prompt, over all sources."""
+        return self.slots[-1].end_sample
+
+    def slot_of(self, sample: int) -> Slot:
+        """The source that a sample belongs to."""
+        return next(slot for slot in self.slots if slot.first_sample <= sample < slot.end_sample)
+
+    def prompts_of(self, index: int) -> list[int]:
+        """Places in the data of a step's prompts, in the order of the data, from its start again when it ends."""
+        first = index * self.per_step
+        return [number % len(self.prompts) for number in range(first, first + self.per_step)]
+
+    def rollouts_of(self, index: int) -> Iterator[RolloutKey]:
+        """Every rollout of a step, sorted by (prompt, sample)."""
+        for prompt in sorted(self.prompts_of(index)):
+            yield from (RolloutKey(index, prompt, sample) for sample in range(self.samples))
+
+    def attempt(self, key: RolloutKey, attempt: int) -> RolloutId:
+        return RolloutId(self.run, key.step, key.prompt, key.sample, attempt)

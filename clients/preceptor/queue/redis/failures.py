@@ -1,0 +1,90 @@
+"""What failures of tasks and deaths of workers do on the server."""
+
+from __future__ import annotations
+
+import time
+
+from preceptor.errors import Fenced
+from preceptor.queue.envelopes import Blame, blame_of, letter_of
+from preceptor.queue.keys import Flow
+from preceptor.queue.redis.doors import milliseconds, new_op
+from preceptor.queue.redis.replies import task_row
+from preceptor.queue.redis.work import RedisWork
+from preceptor.queue.types import Clock, Lease, Reclaimed, TaskState
+from preceptor.queue.values import TaskRow
+from preceptor_proto.v1 import common_pb2, teacher_pb2
+
+RECLAIM_LIMIT = 256
+"""Leases taken back by one call; the next call takes the rest."""
+
+
+class RedisFailures(RedisWork):
+    """The rest of `preceptor.queue.protocol.Work`."""
+
+    letter_clock: Clock = time.time
+    """What dates the letters. Nothing is decided by it."""
+
+    async def fail(self, lease: Lease, error: common_pb2.ErrorDetail) -> TaskState:
+        """See `Work.fail`."""
+        blame = blame_of(error)
+        if blame is Blame.NOTHING:
+            await self.hand_back(lease)
+            return TaskState.READY
+        return await self._strike(lease.flow, lease.task, lease.fence, error, death=blame is Blame.DEATH)
+
+    async def reclaim(self, teacher: str) -> tuple[Reclaimed, ...]:
+        """See `Work.reclaim`."""
+        lease_ms = milliseconds(self._bounds.lease_s)
+        await self._on_teacher("shorten_leases", teacher, lease_ms=lease_ms, limit=RECLAIM_LIMIT)
+        (members,) = await self._on_teacher("expired_leases", teacher, limit=RECLAIM_LIMIT)
+        taken = [await self._reclaim_one(teacher, member.decode()) for member in members]
+        await self._on_teacher("forget_idle_flows", teacher, idle_ms=milliseconds(self._bounds.idle_flow_s))
+        return tuple(each for each in taken if each is not None)
+
+    async def _reclaim_one(self, teacher: str, member: str) -> Reclaimed | None:
+        tenant, job, task_id = member.split(":")
+        flow = Flow(teacher, tenant, job)
+        (found,) = await self._on_task("expired_task", flow, task_id)
+        row = task_row(found)
+        if row is None:
+            return None
+        task = teacher_pb2.ScoreTask.FromString(row.spec)
+        try:
+            state = await self._strike(flow, task, row.fence, _death_of(row), death=True, expired=True)
+        except Fenced:  # its holder was only slow, or somebody else took it back first
+            return None
+        return Reclaimed(flow, task_id, state, row.worker)
+
+    async def _strike(
+        self,
+        flow: Flow,
+        task: teacher_pb2.ScoreTask,
+        fence: bytes,
+        reason: common_pb2.ErrorDetail,
+        *,
+        death: bool,
+        expired: bool = False,
+    ) -> TaskState:
+        letter, told = letter_of(task, reason, self._bounds.strikes, milliseconds(self.letter_clock()))
+        (state,) = await self._on_task(
+            "strike_task",
+            flow,
+            task.task_id,
+            fence=fence,
+            op=new_op(),
+            death=int(death),
+            expired=int(expired),
+            strikes=self._bounds.strikes,
+            letter=letter.SerializeToString(),
+            told=told.SerializeToString(),
+            reason=reason.SerializeToString(),
+            kept_ms=self._kept_ms,
+            letters_ms=milliseconds(self._bounds.dead_letters_s),
+        )
+        return TaskState(state.decode())
+
+
+def _death_of(row: TaskRow) -> common_pb2.ErrorDetail:
+    where = "while this task ran alone" if row.alone else "with this task among others"
+    message = f"worker {row.worker} died {where}"
+    return common_pb2.ErrorDetail(code=common_pb2.ENGINE_FAILED, field="worker", value=row.worker, message=message)

@@ -1,0 +1,7 @@
+#!lua flags=allow-oom
+-- Appends name this task no more.
+-- keys: subs
+-- args: subscriber
+
+redis.call('SREM', K.subs, A.subscriber)
+return { 'OK' }

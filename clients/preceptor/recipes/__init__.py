@@ -1,0 +1,32 @@
+"""Recipes: a method as one YAML file, checked before anything is computed, compiled to what each service is told."""
+
+from preceptor.recipes.compile import CompiledRecipe, Grading, SourcePlan, TeacherPlan, compile_recipe
+from preceptor.recipes.evaluation import is_match
+from preceptor.recipes.json_schema import recipe_json_schema
+from preceptor.recipes.load import load_recipe, recipe_from
+from preceptor.recipes.objective import SCHEMA, ObjectiveSpec, TermSpec, objective_from_json
+from preceptor.recipes.schedules import Number, Ramp, at_step
+from preceptor.recipes.schema import STUDENT, Optimizer, OpUse, Recipe
+
+__all__ = [
+    "SCHEMA",
+    "STUDENT",
+    "CompiledRecipe",
+    "Grading",
+    "Number",
+    "ObjectiveSpec",
+    "OpUse",
+    "Optimizer",
+    "Ramp",
+    "Recipe",
+    "SourcePlan",
+    "TeacherPlan",
+    "TermSpec",
+    "at_step",
+    "compile_recipe",
+    "is_match",
+    "load_recipe",
+    "objective_from_json",
+    "recipe_from",
+    "recipe_json_schema",
+]

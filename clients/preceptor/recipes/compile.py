@@ -1,0 +1,135 @@
+"""`compile_recipe`: a checked recipe as what each service is told: the loss for the student, a want for each teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from preceptor.codec import Grade
+from preceptor.errors import ConfigurationError
+from preceptor.recipes.lint import lint, needs_of
+from preceptor.recipes.objective import ObjectiveSpec, TermSpec
+from preceptor.recipes.ops.spec import Needs
+from preceptor.recipes.resolve import ResolvedTerm, resolve_term
+from preceptor.recipes.schema import Recipe
+from preceptor.types import TailOf, Want
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """What a grader is told; `parameters_json` is the protocol's field of that name."""
+
+    grader: str
+    parameters_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherPlan:
+    """What one teacher does for every rollout of the sources in `on`: it is scored once under `want` where there is one, and
+    graded once where there is `grading`. A teacher that only writes has neither."""
+
+    name: str
+    model: str
+    on: tuple[str, ...]
+    want: Want | None
+    grading: Grading | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """How the rollouts of one source are drawn; `student_topk` ids are logged beside each token."""
+
+    name: str
+    writer: str
+    samples_per_prompt: int
+    max_response_tokens: int
+    temperature: float
+    student_topk: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRecipe:
+    """A recipe that can learn, and what the services are told."""
+
+    recipe: Recipe
+    objective: ObjectiveSpec
+    sources: dict[str, SourcePlan]
+    teachers: dict[str, TeacherPlan]
+
+    @property
+    def optimizer_json(self) -> str:
+        """The `config_json` of `OpenRun`."""
+        return self.recipe.optimizer.model_dump_json()
+
+
+def compile_recipe(recipe: Recipe) -> CompiledRecipe:
+    """The plans, or `ConfigurationError` with one line for each finding of the linter."""
+    terms = [resolve_term(term, index) for index, term in enumerate(recipe.terms)]
+    if findings := lint(recipe, terms):
+        first = findings[0]
+        lines = [f"{one.field}: {one.sentence}" for one in findings]
+        raise ConfigurationError("\n".join(lines), field=first.field, hint=first.hint)
+    return CompiledRecipe(
+        recipe,
+        ObjectiveSpec(temperature=recipe.temperature, terms=tuple(_term_spec(one) for one in terms)),
+        {name: _source_plan(recipe, name, terms) for name in recipe.sources},
+        {name: _teacher_plan(recipe, name, terms) for name in recipe.teachers},
+    )
+
+
+def _term_spec(one: ResolvedTerm) -> TermSpec:
+    return TermSpec(
+        name=one.name,
+        on=one.term.on,
+        teacher=one.term.teacher,
+        signal=one.signal.use if one.signal else None,
+        objective=one.objective.use,
+        advantage=one.advantage.use if one.advantage else None,
+        weight=one.term.weight,
+        normaliser=one.term.normaliser,
+    )
+
+
+def _source_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> SourcePlan:
+    source = recipe.sources[name]
+    return SourcePlan(
+        name=name,
+        writer=source.writer,
+        samples_per_prompt=source.samples_per_prompt,
+        max_response_tokens=source.max_response_tokens,
+        temperature=recipe.temperature,
+        student_topk=max((needs_of(one).student_topk for one in terms if one.term.on == name), default=0),
+    )
+
+
+def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> TeacherPlan:
+    asking = [one for one in terms if one.term.teacher == name]
+    needs = [needs_of(one) for one in asking]
+    return TeacherPlan(
+        name=name,
+        model=recipe.teachers[name].model,
+        on=tuple(dict.fromkeys(one.term.on for one in asking)),
+        want=_want(recipe, name, needs),
+        grading=next((_grading(one) for one in needs if one.grader), None),
+    )
+
+
+def _want(recipe: Recipe, name: str, needs: Sequence[Needs]) -> Want | None:
+    """All signals of one teacher in one want."""
+    rows = [one for one in needs if one.sampled or one.topk or one.student_topk]
+    if not rows:
+        return None
+    return Want(
+        sampled=any(one.sampled for one in rows),
+        topk=max(one.topk for one in rows),
+        log_candidates=any(one.student_topk for one in rows),
+        tail=TailOf.UNION if any(one.tail for one in rows) else TailOf.NONE,
+        temperature=recipe.temperature,
+        grade=Grade[recipe.teachers[name].payload.upper()],
+        deterministic=recipe.schedule.deterministic,
+    )
+
+
+def _grading(needs: Needs) -> Grading:
+    return Grading(needs.grader, json.dumps(dict(needs.grader_parameters), sort_keys=True))

@@ -1,0 +1,11 @@
+"""KL(teacher || student) of each row: mass-covering, and exact where the support holds every token."""
+
+from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
+
+SPEC = OpSpec(
+    "forward_kl",
+    Kind.OBJECTIVE,
+    "KL(teacher || student) on the support and its tail, full-vocabulary log-probabilities, never renormalised",
+    gradient=Gradient.PATHWISE,
+    reads=frozenset({"support"}),
+)

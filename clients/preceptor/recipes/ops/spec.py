@@ -1,0 +1,77 @@
+"""What a recipe may know of an op without running it: its parameters, what it reads, and where its gradient comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+from preceptor.recipes.schedules import FROZEN
+
+
+class Kind(StrEnum):
+    """The slot of a term that an op fits into."""
+
+    SIGNAL = "signal"
+    OBJECTIVE = "objective"
+    ADVANTAGE = "advantage"
+
+
+class Gradient(StrEnum):
+    """Where an op's gradient comes from; the linter refuses terms whose expected gradient cannot depend on a teacher."""
+
+    NONE = "none"
+    """None: a signal is data, an advantage is a detached weight."""
+
+    PATHWISE = "pathwise"
+    """Through the student's probabilities of listed tokens, compared with the teacher's."""
+
+    SCORE_FUNCTION = "score_function"
+    """Through the log-probability of the token that the student drew, weighted by an advantage."""
+
+    LIKELIHOOD = "likelihood"
+    """Through the log-probability of a token that somebody else chose; the teacher speaks by having written it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a signal asks of the teacher for every row, and of the student while it draws."""
+
+    sampled: bool = False
+    topk: int = 0
+    student_topk: int = 0  # ids that the response log carries beside each token
+    tail: bool = False
+    grader: str = ""
+    grader_parameters: tuple[tuple[str, Any], ...] = ()
+
+
+class Params(BaseModel):
+    """Parameters of an op: frozen, unknown names refused, every default here and nowhere else."""
+
+    model_config = FROZEN
+
+
+class NoParams(Params):
+    """An op without parameters."""
+
+
+def no_needs(_params: Any) -> Needs:
+    """What objectives and advantages ask beyond their signal: nothing."""
+    return Needs()
+
+
+@dataclass(frozen=True, slots=True)
+class OpSpec:
+    """One op. `reads` names the signals that an objective or an advantage can work with."""
+
+    name: str
+    kind: Kind
+    summary: str
+    params: type[Params] = NoParams
+    gradient: Gradient = Gradient.NONE
+    reads: frozenset[str] = frozenset()
+    takes_advantage: bool = False
+    needs: Callable[[Any], Needs] = no_needs

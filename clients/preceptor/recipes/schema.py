@@ -1,0 +1,224 @@
+"""A recipe, field by field: what it trains on, who writes, who judges, and what is minimised.
+
+Every field reaches behaviour: fields of `terms` reach the loss through `compile_recipe`; `optimizer` reaches the student in
+`OpenRun`; the rest is for the learner, and each docstring says exactly what it does with it. Unknown names are errors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+
+from preceptor.recipes.schedules import FROZEN, NotNegative, Number
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+STUDENT = "student"
+
+
+class OpUse(BaseModel):
+    """An op by name, and its parameters where they differ from the op's own defaults."""
+
+    model_config = FROZEN
+
+    op: NonEmpty
+    params: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+def _as_op_use(value: object) -> object:
+    return {"op": value} if isinstance(value, str) else value
+
+
+Slot = Annotated[OpUse, BeforeValidator(_as_op_use, json_schema_input_type=str | OpUse)]
+"""`reverse_kl`, or `{op: jsd, params: {beta: 0.3}}`."""
+
+
+class Data(BaseModel):
+    """The prompts to train on: a file of JSON lines, read in its order, from the start again when it ends."""
+
+    model_config = FROZEN
+
+    path: NonEmpty
+    """In a recipe file: relative to that file. In an override: relative to the working directory."""
+
+    prompt_field: NonEmpty = "prompt"
+    """The key of each line that holds the prompt; it becomes one user message."""
+
+
+class Source(BaseModel):
+    """One way in which rollouts come about. Every source answers every prompt of a step."""
+
+    model_config = FROZEN
+
+    writer: Name = STUDENT
+    """`student`, or a name under `teachers`: whose tokens the rollouts are."""
+
+    samples_per_prompt: int = Field(default=1, ge=1, le=1024)
+    """Rollouts of each prompt; together they are the prompt's group."""
+
+    max_response_tokens: int = Field(ge=1, le=1_048_576)
+    """A rollout without an end-of-sequence token stops after this many tokens; then it counts as truncated."""
+
+
+class Teacher(BaseModel):
+    """A model that scores, grades or writes."""
+
+    model_config = FROZEN
+
+    model: NonEmpty
+    """The name or alias under which the teacher service serves it."""
+
+    payload: Literal["f32", "f16", "u8"] = "f32"
+    """How lists of log-probabilities travel: f16 and u8 are smaller and rounded within a stated bound."""
+
+
+class Term(BaseModel):
+    """One weighted part of the loss."""
+
+    model_config = FROZEN
+
+    on: Name
+    """The source whose rollouts this term reads."""
+
+    objective: Slot
+    """What is minimised on each row."""
+
+    teacher: Name | None = None
+    """Whose signal it is; unset for objectives that read none."""
+
+    signal: Slot | None = None
+    """What that teacher is asked for."""
+
+    advantage: Slot | None = None
+    """For `policy_gradient`: the detached weight of each drawn token."""
+
+    weight: NotNegative = 1.0
+    """The term is multiplied by this."""
+
+    normaliser: Literal["rows", "sequences"] = "rows"
+    """What the sum over rows is divided by, counted over the whole step whatever its micro-batches:
+    rows with a valid score, or sequences that have at least one."""
+
+    name: Name | None = None
+    """Name in metrics; unset: the objective's name."""
+
+
+class Optimizer(BaseModel):
+    """AdamW, one update a step."""
+
+    model_config = FROZEN
+
+    learning_rate: NotNegative
+    """A number, or a ramp over steps."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """The rate is multiplied by step / warmup_steps until that reaches 1."""
+
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """Decay of the running mean of gradients and of their squares."""
+
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the root of the running mean square."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled decay of every weight, times the rate."""
+
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global norm; null: never."""
+
+
+class Steps(BaseModel):
+    """How long, in which portions, and how often what is made durable."""
+
+    model_config = FROZEN
+
+    steps: int = Field(ge=1)
+    """Optimiser steps of the run."""
+
+    prompts_per_step: int = Field(ge=1, le=1_048_576)
+    """Prompts that each step takes from the data."""
+
+    seed: int = Field(default=0, ge=0, lt=1 << 64)
+    """Keys every draw of the run."""
+
+    deterministic: bool = False
+    """Scores and draws that are equal to the bit whatever arrives when; refused by engines that cannot."""
+
+    micro_batch_tokens: int = Field(default=16_384, ge=1)
+    """Most tokens, padding included, that the student holds in one forward pass; a longer sequence goes alone."""
+
+    publish_every_steps: int = Field(default=1, ge=1)
+    """The rollout service gets new weights after every so many steps; 1 is strictly on-policy."""
+
+    checkpoint_every_steps: int = Field(default=10, ge=1)
+    """A step is made durable after every so many, and the last one always."""
+
+
+class Evaluation(BaseModel):
+    """Greedy answers to held-out prompts, judged against known answers."""
+
+    model_config = FROZEN
+
+    path: NonEmpty
+    """A file of JSON lines; relative like `data.path`."""
+
+    prompt_field: NonEmpty = "prompt"
+    """The key of each line that holds the prompt."""
+
+    answer_field: NonEmpty = "answer"
+    """The key of each line that holds the right answer."""
+
+    match: Literal["last_word", "exact"] = "last_word"
+    """last_word: the last word of the response is the answer; exact: the whole response is, spaces around it aside."""
+
+    prompts: int = Field(default=256, ge=1)
+    """How many lines are asked, from the first on."""
+
+    every_steps: int = Field(default=10, ge=1)
+    """Evaluated before the first step, after every so many, and after the last."""
+
+    max_response_tokens: int = Field(ge=1, le=1_048_576)
+    """Longest response."""
+
+
+class Recipe(BaseModel):
+    """A method, complete: `load_recipe` reads one, `compile_recipe` checks it and turns it into what the services are told."""
+
+    model_config = FROZEN
+
+    version: Literal[1]
+    """Version of this schema."""
+
+    name: Name
+    """Name of the method."""
+
+    summary: NonEmpty
+    """One sentence: what it does and where it comes from."""
+
+    temperature: float = Field(default=1.0, gt=0, le=1000)
+    """Divides the logits on all three sides: where the student draws, where the teacher scores, and in the loss."""
+
+    data: Data
+    sources: dict[Name, Source] = Field(min_length=1)
+    teachers: dict[Name, Teacher] = Field(default_factory=dict[str, Teacher])
+    terms: tuple[Term, ...] = Field(min_length=1)
+    optimizer: Optimizer
+    schedule: Steps
+    evaluation: Evaluation | None = None
+
+
+__all__ = [
+    "STUDENT",
+    "Data",
+    "Evaluation",
+    "Number",
+    "OpUse",
+    "Optimizer",
+    "Recipe",
+    "Slot",
+    "Source",
+    "Steps",
+    "Teacher",
+    "Term",
+]
