@@ -1,0 +1,1 @@
+"""What every Preceptor service shares: doors, auth, limits, lifecycle, scheduler and engine processes."""

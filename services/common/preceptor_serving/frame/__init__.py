@@ -1,0 +1,1 @@
+"""What every request of every door passes: admission, identity, deadline, accounting, one named outcome."""

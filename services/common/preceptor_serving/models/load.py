@@ -1,0 +1,39 @@
+"""A model folder to a causal language model and its tokenizer: local files, safetensors, no code but transformers' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from preceptor.errors import ConfigurationError
+from preceptor_serving.models.folder import Dtype, check_folder
+
+DTYPES: dict[Dtype, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer."""
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def load_causal_lm(folder: Path, dtype: Dtype, device: str) -> Any:
+    """The folder's model on the device, in evaluation mode and without gradients."""
+    check_folder(folder)
+    transformers.utils.logging.disable_progress_bar()  # a service's stderr is its log
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    return model.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def max_tokens(config: Any, wanted: int | None) -> int:
+    """The longest sequence: what is wanted where the model can read so much, else what the model's configuration says."""
+    most = getattr(config, "max_position_embeddings", None)
+    if most is None and wanted is None:
+        raise ConfigurationError("the model does not say how long a sequence may be", field="max_sequence_tokens")
+    if most is not None and wanted is not None and wanted > most:
+        raise ConfigurationError("the model cannot read so many tokens", field="max_sequence_tokens", value=wanted, limit=most)
+    return int(wanted or most or 0)

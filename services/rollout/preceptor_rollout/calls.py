@@ -1,0 +1,5 @@
+"""Names of the calls that a generation engine answers beyond the common ones, for both sides of the process border."""
+
+GENERATE = "generate"  # Unit -> lists of chunks
+RENDER = "render"  # RenderRequest -> RenderReply
+STUDENT = "student"  # nothing -> RolloutDescribeReply

@@ -1,0 +1,147 @@
+"""A unit grows: one token for every sequence at a time, chunks as they become due.
+
+In deterministic mode the batch keeps its shape until its last sequence ends: those that ended keep stepping, unread, so that
+no token depends on when its neighbours end. Otherwise sequences that ended leave the batch once they are half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preceptor import wire
+from preceptor.errors import Corrupt
+from preceptor.philox import rollout_uniform
+from preceptor.types import Behaviour, FinishReason, Ids, Provenance, RaggedIds, RolloutId
+from preceptor_proto.v1 import common_pb2, rollout_pb2
+from preceptor_rollout.chunks import Chunk
+from preceptor_rollout.decoding import Decoder
+from preceptor_rollout.sampling import Drawn, SamplingRule, draw_tokens
+from preceptor_rollout.stops import StopRules
+from preceptor_rollout.student import Student
+from preceptor_rollout.units import rollouts_of
+
+
+@dataclass(slots=True)
+class Row:
+    """One sequence of the batch."""
+
+    rollout: RolloutId
+    ids: list[int] = field(default_factory=list)  # the response so far
+    open: bool = True
+
+
+@dataclass(slots=True)
+class Columns:
+    """What was drawn since the last boundary: one entry for each position, one number in it for each sequence."""
+
+    ids: list[NDArray[np.int64]] = field(default_factory=list)
+    policy: list[NDArray[np.float32]] = field(default_factory=list)
+    behaviour: list[NDArray[np.float32]] = field(default_factory=list)
+    top_ids: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, drawn: Drawn) -> None:
+        self.ids.append(drawn.ids_b.cpu().numpy())
+        self.policy.append(drawn.policy_b.cpu().numpy())
+        self.behaviour.append(drawn.behaviour_b.cpu().numpy())
+        if drawn.top_ids_bk is not None:
+            self.top_ids.append(drawn.top_ids_bk.cpu().numpy())
+
+
+class Growth:
+    """Grows one unit under one version of the weights."""
+
+    def __init__(self, student: Student, request: rollout_pb2.GenerateRequest, chunk_tokens: int) -> None:
+        self._student, self._request, self._chunk_tokens = student, request, chunk_tokens
+        self._rule = SamplingRule.of(request.sampling)
+        self._stops = StopRules.of(request.sampling, student.eos_ids)
+        self._rows = [Row(rollout) for rollout in rollouts_of(request)]
+        contexts = [wire.ids_from_proto(prompt.context) for prompt in request.prompts]
+        self._decoder = Decoder(student.model, contexts, [prompt.samples for prompt in request.prompts])
+        self._columns = Columns()
+
+    def steps(self) -> Iterator[list[Chunk]]:
+        """After every token: the chunks that are due, often none. Nothing is computed between one and the next."""
+        logits_bv = self._decoder.first()
+        for position in range(self._stops.max_new_tokens):
+            drawn = self._draw(logits_bv, position)
+            self._columns.add(drawn)
+            due = self._ended()
+            still_open = any(row.open for row in self._rows)
+            at_boundary = (position + 1) % self._chunk_tokens == 0
+            if at_boundary and still_open:
+                due += [self._chunk(index) for index, row in enumerate(self._rows) if row.open]
+            yield due
+            if not still_open:
+                return
+            next_ids_b = drawn.ids_b
+            if at_boundary:
+                self._columns = Columns()
+                next_ids_b = next_ids_b[self._rows_to_keep()]
+            logits_bv = self._decoder.next(next_ids_b)
+
+    def _draw(self, logits_bv: Tensor, position: int) -> Drawn:
+        if not bool(logits_bv.amax(-1).isfinite().all()):
+            step = self._student.info.model.step
+            raise Corrupt("the student's logits are not numbers", field="weights", value=f"step {step}")
+        names = [row.rollout for row in self._rows]
+        prompts, samples = np.array([name.prompt for name in names]), np.array([name.sample for name in names])
+        uniform_b = rollout_uniform(self._request.seed, self._request.step, prompts, samples, position)
+        return draw_tokens(logits_bv, uniform_b, self._rule, self._student.vocabulary.size, self._request.student_topk)
+
+    def _ended(self) -> list[Chunk]:
+        """Takes the newest token of every open sequence, and closes those that end with it."""
+        chunks: list[Chunk] = []
+        newest_b = self._columns.ids[-1].tolist()
+        for index, row in enumerate(self._rows):
+            if not row.open:
+                continue
+            row.ids.append(newest_b[index])
+            reason = self._stops.ends(row.ids, self._student.vocabulary.decode)
+            if reason is not None:
+                row.open = False
+                chunks.append(self._chunk(index, reason))
+        return chunks
+
+    def _rows_to_keep(self) -> list[int]:
+        """Indices of the sequences that go on."""
+        everyone = list(range(len(self._rows)))
+        alive = [index for index in everyone if self._rows[index].open]
+        if self._request.deterministic or 2 * len(alive) > len(everyone):
+            return everyone
+        self._decoder.keep(alive)
+        self._rows = [self._rows[index] for index in alive]
+        return alive
+
+    def _chunk(self, index: int, reason: FinishReason | None = None) -> Chunk:
+        """The stretch of one sequence since the last boundary."""
+        row, columns = self._rows[index], self._columns
+        ids = np.array([ids_b[index] for ids_b in columns.ids], np.uint32)
+        behaviour = Behaviour(
+            versions=np.full(len(ids), self._student.info.model.step, np.uint32),
+            provenance=np.full(len(ids), Provenance.STUDENT, np.uint8),
+            logprob_policy=np.array([policy_b[index] for policy_b in columns.policy], np.float32),
+            logprob_behaviour=np.array([behaviour_b[index] for behaviour_b in columns.behaviour], np.float32),
+        )
+        chunk = Chunk(
+            id=wire.rollout_id_to_proto(row.rollout),
+            behaviour=wire.behaviour_to_proto(behaviour),
+            model=wire.model_ref_to_proto(self._student.info.model),
+            finish_reason=common_pb2.FinishReason.Name(reason or common_pb2.FINISH_REASON_UNSPECIFIED),
+            text=self._stops.trimmed(self._student.vocabulary.text(row.ids)) if reason else "",
+        )
+        chunk.sequence.segments.add(response=wire.ids_to_proto(ids))
+        if columns.top_ids:
+            chunk.student_topk.CopyFrom(_lists(np.stack([top_bk[index] for top_bk in columns.top_ids])))
+        return chunk
+
+
+def _lists(ids_nk: NDArray[np.int64]) -> common_pb2.CandidateIds:
+    count, width = ids_nk.shape
+    offsets = np.arange(count + 1, dtype=np.uint32) * np.uint32(width)
+    flat: Ids = ids_nk.astype(np.uint32).ravel()
+    return wire.ragged_to_proto(RaggedIds(offsets, flat))

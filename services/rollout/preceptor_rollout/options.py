@@ -1,0 +1,57 @@
+"""What a generation engine can be told; the service's settings end up here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from preceptor.config.settings import RolloutSettings
+from preceptor.errors import ConfigurationError
+from preceptor.suggest import did_you_mean
+from preceptor_serving.models.folder import Dtype
+
+
+class EngineOptions(BaseModel):
+    """One student in one process. Defaults are those of the service's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """The name of the student in every `ModelRef`."""
+
+    folder: Path
+    """The student at the start: config.json, tokenizer.json and *.safetensors."""
+
+    dtype: Dtype = RolloutSettings.model_fields["dtype"].default
+    """Type of the weights and of the forward pass; log-probabilities are always computed in f32."""
+
+    device: str = RolloutSettings.model_fields["device"].default
+    """Where the student runs: cpu, cuda, cuda:1, ..."""
+
+    threads: int = Field(default=RolloutSettings.model_fields["threads"].default, ge=1, le=1024)
+    """CPU threads of the engine; fixed, because the order of sums depends on it."""
+
+    max_sequence_tokens: int | None = Field(default=None, ge=1)
+    """Longest sequence; unset: what the model's configuration says."""
+
+    log_chunk_tokens: int = Field(default=RolloutSettings.model_fields["log_chunk_tokens"].default, ge=1)
+    """New tokens of each rollout between two chunks."""
+
+    max_versions: int = Field(default=RolloutSettings.model_fields["max_versions"].default, ge=1)
+    """Versions of the weights that are kept in memory; those that running groups still use are not counted."""
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> Self:
+        """Options from a configuration; the first wrong one is named."""
+        try:
+            return cls.model_validate(dict(options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            hint = did_you_mean(field, cls.model_fields) if first["type"] == "extra_forbidden" else ""
+            raise ConfigurationError(
+                f"the generation engine's option {field}: {first['msg']}", field=field, value=first.get("input", ""), hint=hint
+            ) from error

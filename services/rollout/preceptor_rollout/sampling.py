@@ -1,0 +1,100 @@
+"""Logits to tokens: temperature, truncation, and a draw by inverse CDF in float64 and id order.
+
+Shapes: b sequences, v rows of the head, t ids that stand for a token, k ids.
+
+    logits -> / temperature -> log-softmax in f32 over all rows of the head      the policy
+           -> only real tokens -> top_k -> top_p, ties by the lower id           what is drawn from
+
+`top_p` keeps the fewest ids, from the likeliest on, whose mass within what `top_k` kept reaches it. Rows of the head from the
+tokenizer's size on are never drawn; their mass stays in the policy's log-probabilities. Temperature 0 takes the likeliest
+token: it is drawn with certainty (behaviour 0), and its policy log-probability is the one at temperature 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preceptor_proto.v1 import rollout_pb2
+from preceptor_serving.models.draw import draw
+from preceptor_serving.models.topk import topk_lowest_id
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRule:
+    """How a distribution is bent before a token is drawn. `top_k` 0 and `top_p` 1 bend nothing."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    @classmethod
+    def of(cls, message: rollout_pb2.Sampling) -> SamplingRule:
+        """The rule of a request; what it leaves out is 1."""
+        temperature = message.temperature if message.HasField("temperature") else 1.0
+        return cls(temperature, message.top_p if message.HasField("top_p") else 1.0, message.top_k)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One token for each sequence, and what it was drawn from."""
+
+    ids_b: Tensor
+    policy_b: Tensor  # log-probability under the temperature alone
+    behaviour_b: Tensor  # log-probability as drawn
+    top_ids_bk: Tensor | None  # the policy's k likeliest tokens
+
+
+@torch.inference_mode()
+def draw_tokens(
+    logits_bv: Tensor, uniform_b: NDArray[np.float64], rule: SamplingRule, tokenizer_size: int, student_topk: int
+) -> Drawn:
+    """A token for each row from its number in [0, 1)."""
+    policy_bv = policy_log_probs(logits_bv, rule.temperature)
+    policy_bt = policy_bv[:, :tokenizer_size]
+    if rule.temperature == 0:
+        ids_b = policy_bt.argmax(-1)  # the first of equals
+        policy_b = _at(policy_bt, ids_b)
+        behaviour_b = torch.zeros_like(policy_b)
+    else:
+        kept_bt = truncated(policy_bt, rule)
+        ids_b = draw(kept_bt, uniform_b[:, None])[:, 0]
+        policy_b = _at(policy_bt, ids_b)
+        everything = kept_bt is policy_bt and policy_bt.shape == policy_bv.shape
+        behaviour_b = policy_b if everything else policy_b - log_mass(kept_bt)
+    top_ids_bk = topk_lowest_id(policy_bt, student_topk)[1] if student_topk else None
+    return Drawn(ids_b, policy_b, behaviour_b, top_ids_bk)
+
+
+def policy_log_probs(logits_bv: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities in f32 over the whole head; temperature 0 is read at 1."""
+    logits_bv = logits_bv.float()
+    return (logits_bv if temperature in (0.0, 1.0) else logits_bv / temperature).log_softmax(-1)
+
+
+def truncated(log_probs_bt: Tensor, rule: SamplingRule) -> Tensor:
+    """The same where an id may be drawn, -inf elsewhere; the very same tensor where nothing is cut off."""
+    if 0 < rule.top_k < log_probs_bt.shape[1]:
+        values_bn, ids_bn = topk_lowest_id(log_probs_bt, rule.top_k)
+    elif rule.top_p < 1:
+        values_bn, ids_bn = log_probs_bt.sort(descending=True, stable=True)
+    else:
+        return log_probs_bt
+    mass_bn = values_bn.double().exp()
+    reached_bn = mass_bn.cumsum(-1)
+    beyond_bn = (reached_bn - mass_bn) >= rule.top_p * reached_bn[:, -1:]
+    beyond_bn[:, 0] = False
+    return torch.full_like(log_probs_bt, -torch.inf).scatter_(1, ids_bn, values_bn.masked_fill(beyond_bn, -torch.inf))
+
+
+def log_mass(log_probs_bt: Tensor) -> Tensor:
+    """Log of each row's total probability."""
+    return log_probs_bt.double().logsumexp(-1).float()
+
+
+def _at(log_probs_bt: Tensor, ids_b: Tensor) -> Tensor:
+    return log_probs_bt.gather(1, ids_b[:, None])[:, 0]

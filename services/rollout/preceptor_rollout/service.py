@@ -1,0 +1,172 @@
+"""`RolloutService`: everything a rollout service does, without a socket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preceptor import wire
+from preceptor.config.settings import RolloutSettings
+from preceptor.errors import ConfigurationError, Unavailable
+from preceptor.limits import check_name
+from preceptor.queue import Queue
+from preceptor.types import ModelInfo
+from preceptor_proto.v1 import rollout_pb2
+from preceptor_rollout.calls import RENDER, STUDENT
+from preceptor_rollout.gate import Gate
+from preceptor_rollout.intake import Bounds, check_request
+from preceptor_rollout.meters import GenerationMeters
+from preceptor_rollout.relay import Relay
+from preceptor_rollout.versions import Version, Versions, check_policy, folders_under
+from preceptor_serving.auth.identity import Scope
+from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
+from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
+from preceptor_serving.frame.call import Call
+from preceptor_serving.lifecycle.state import Lifecycle
+from preceptor_serving.queue_link import queue_of
+from preceptor_serving.scheduler.types import FlowKey
+from preceptor_serving.service import GrpcService, Rpc, ServiceContext
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+ENGINE = "rollout-hf"
+START_CALL_S = 60.0
+BAND = 0  # jobs of a rollout service are equals
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What there is once the engine is loaded."""
+
+    engine: EngineChannel
+    student: rollout_pb2.RolloutDescribeReply
+    info: ModelInfo
+    versions: Versions
+    relay: Relay
+    bounds: Bounds
+    meters: GenerationMeters
+    lifecycle: Lifecycle
+
+
+class RolloutService:
+    """A `preceptor_serving.service.Service`.
+
+    `queue` holds the response logs; the one of the settings is opened where none is given, and without either no logs are
+    written. `place_engine` decides where the engine runs.
+    """
+
+    name = "rollout"
+
+    def __init__(self, queue: Queue | None = None, place_engine: PlaceEngine = in_child_process) -> None:
+        self._queue, self._place_engine = queue, place_engine
+        self._opened: list[Queue] = []
+        self._engine: EngineChannel | None = None
+        self._running: Running | None = None
+
+    # ---- the frame's side
+
+    def grpc_services(self) -> tuple[GrpcService, ...]:
+        rpcs = {
+            "Describe": Rpc(self.describe, Scope.GENERATE),
+            "Render": Rpc(self.render, Scope.GENERATE),
+            "Generate": Rpc(self.generate, Scope.GENERATE),
+            "LoadWeights": Rpc(self.load_weights, Scope.TRAIN),
+        }
+        return (GrpcService(rollout_pb2.DESCRIPTOR.services_by_name["Rollout"], rpcs),)
+
+    def rest_routers(self) -> tuple[APIRouter, ...]:
+        from preceptor_rollout.rest import rollout_router
+
+        return (rollout_router(self),)
+
+    async def start(self, context: ServiceContext) -> None:
+        settings = context.settings
+        assert isinstance(settings, RolloutSettings), "the rollout service runs on rollout settings"
+        spec = engine_spec(settings)
+        if self._queue is None and (opened := await queue_of(settings)):
+            self._queue = opened
+            self._opened.append(opened)
+        context.lifecycle.loading(f"loading student {spec.name}")
+        self._engine = engine = self._place_engine(spec, context)
+        await engine.start()
+        student = rollout_pb2.RolloutDescribeReply.FromString(await engine.call(STUDENT, b"", timeout_s=START_CALL_S))
+        info = wire.model_info_from_proto(student.student)
+        base = Version(info.model, Path(spec.options["folder"]))
+        versions = Versions(engine, base, folders_under(settings.weights_roots))
+        gate = Gate(settings.running_units, settings.max_queue_tasks)
+        relay = Relay(engine, versions, gate, self._queue, settings.batch_tokens)
+        bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens)
+        meters = GenerationMeters(context.meters.registry, lambda: gate.waiting)
+        self._running = Running(engine, student, info, versions, relay, bounds, meters, context.lifecycle)
+
+    async def stop(self) -> None:
+        if self._engine is not None:
+            await self._engine.stop()
+        for queue in self._opened:
+            await queue.close()
+
+    # ---- calls
+
+    async def describe(self, request: rollout_pb2.RolloutDescribeRequest, call: Call) -> rollout_pb2.RolloutDescribeReply:
+        """The student as it was started, under the name of the weights that were swapped in last."""
+        running = self._now()
+        state = running.lifecycle.status().state
+        reply = rollout_pb2.RolloutDescribeReply(
+            student=running.student.student, eos_ids=running.student.eos_ids, state=f"SERVICE_STATE_{state.name}"
+        )
+        reply.student.model.CopyFrom(wire.model_ref_to_proto(running.versions.newest.ref))
+        return reply
+
+    async def render(self, request: rollout_pb2.RenderRequest, call: Call) -> rollout_pb2.RenderReply:
+        """Ids of every item, in order."""
+        reply = await self._now().engine.call(RENDER, request.SerializeToString(), timeout_s=call.remaining_s())
+        return rollout_pb2.RenderReply.FromString(reply)
+
+    async def generate(self, request: rollout_pb2.GenerateRequest, call: Call) -> AsyncGenerator[rollout_pb2.GenerateReply]:
+        """One reply for every rollout, in the order in which they end; what is wrong with the request is raised."""
+        running = self._now()
+        flow = FlowKey(running.info.model.name, call.identity.tenant, call.identity.job_for(request.job), BAND)
+        check_request(request, running.info, running.bounds, has_logs=self._queue is not None)
+        async with aclosing(running.relay.replies(request, call, flow)) as replies:
+            async for reply in replies:
+                running.meters.count(reply)
+                yield reply
+
+    async def load_weights(self, request: rollout_pb2.LoadWeightsRequest, call: Call) -> rollout_pb2.LoadWeightsReply:
+        """Answers when the engine holds the version and new units draw from it."""
+        check_policy(request.policy)
+        began = time.perf_counter()
+        version = await self._now().versions.swap(wire.model_ref_from_proto(request.version.model))
+        return rollout_pb2.LoadWeightsReply(model=wire.model_ref_to_proto(version.ref), load_s=time.perf_counter() - began)
+
+    def _now(self) -> Running:
+        if self._running is None:
+            raise Unavailable("the student is not loaded yet")
+        return self._running
+
+
+def engine_spec(settings: RolloutSettings) -> EngineSpec:
+    """The engine of a configuration: NAME=FOLDER, or a folder alone, which gives the name."""
+    if settings.model is None:
+        raise ConfigurationError(
+            "no student is configured",
+            field="rollout.model",
+            hint="name its folder with --model FOLDER or --model NAME=FOLDER",
+        )
+    name, separator, folder = settings.model.rpartition("=")
+    name = check_name(name if separator else Path(folder).resolve().name, "rollout.model")
+    options: dict[str, Any] = {
+        "name": name,
+        "folder": str(Path(folder).resolve()),
+        "dtype": settings.dtype,
+        "device": settings.device,
+        "threads": settings.threads,
+        "log_chunk_tokens": settings.log_chunk_tokens,
+        "max_versions": settings.max_versions,
+    }
+    return EngineSpec(name, ENGINE, options)

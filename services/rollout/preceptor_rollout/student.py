@@ -1,0 +1,117 @@
+"""A model folder to a student that can generate: weights, tokenizer, digests, ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from preceptor.errors import ConfigurationError, WrongPair
+from preceptor.types import Capabilities, ModelInfo, ModelRef
+from preceptor_rollout.options import EngineOptions
+from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
+from preceptor_serving.models.folder import folder_sha256
+from preceptor_serving.models.load import load_causal_lm, load_tokenizer, max_tokens
+
+ENGINE = "hf"
+NUMERICS_VERSION = "1"  # raised whenever the same weights may give other bits
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The student's tokenizer, the same under all versions of its weights."""
+
+    tokenizer: Any
+    size: int
+    tokenizer_sha256: bytes
+    template_sha256: bytes
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text with special tokens in it."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text for people: without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """One version of the weights on its device."""
+
+    model: Any
+    info: ModelInfo
+    eos_ids: tuple[int, ...]
+    vocabulary: Vocabulary
+
+
+def load_vocabulary(folder: Path) -> Vocabulary:
+    tokenizer = load_tokenizer(folder)
+    return Vocabulary(tokenizer, tokenizer_size(tokenizer), tokenizer_sha256(tokenizer), template_sha256(tokenizer))
+
+
+def load_student(options: EngineOptions, folder: Path, vocabulary: Vocabulary, ref: ModelRef | None) -> Student:
+    """The student of a folder. Without a `ref` its manifest digest is computed from the folder's files."""
+    model = load_causal_lm(folder, options.dtype, options.device)
+    _check_same_tokenizer(folder, vocabulary)
+    if vocabulary.size > model.config.vocab_size:
+        raise ConfigurationError(
+            "the tokenizer has more ids than the head has rows",
+            field="tokenizer",
+            value=vocabulary.size,
+            limit=model.config.vocab_size,
+        )
+    ref = ref or ModelRef(options.name, manifest_sha256=folder_sha256(folder))
+    return Student(model, _info(model, ref, options, vocabulary), eos_ids_of(model), vocabulary)
+
+
+def eos_ids_of(model: Any) -> tuple[int, ...]:
+    """The ids that end a response: those of the generation settings, else of the configuration."""
+    for source in (getattr(model, "generation_config", None), model.config):
+        found = getattr(source, "eos_token_id", None)
+        if found is not None:
+            return (found,) if isinstance(found, int) else tuple(found)
+    return ()
+
+
+def _check_same_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
+    """A version may come without a tokenizer; one with another tokenizer is another student."""
+    if not (folder / "tokenizer.json").is_file():
+        return
+    theirs = tokenizer_sha256(load_tokenizer(folder))
+    if theirs != vocabulary.tokenizer_sha256:
+        raise WrongPair(
+            "the version has another tokenizer than the student that is served",
+            field="tokenizer_sha256",
+            value=theirs.hex(),
+            limit=vocabulary.tokenizer_sha256.hex(),
+        )
+
+
+def _info(model: Any, ref: ModelRef, options: EngineOptions, vocabulary: Vocabulary) -> ModelInfo:
+    on_cpu = model.device.type == "cpu"
+    longest = max_tokens(model.config, options.max_sequence_tokens)
+    return ModelInfo(
+        model=ref,
+        tokenizer_sha256=vocabulary.tokenizer_sha256,
+        template_sha256=vocabulary.template_sha256,
+        tokenizer_size=vocabulary.size,
+        head_rows=model.config.vocab_size,
+        dtype=options.dtype,
+        engine=ENGINE,
+        engine_version=f"transformers {transformers.__version__}, torch {torch.__version__}",
+        numerics_version=NUMERICS_VERSION,
+        capabilities=Capabilities(
+            max_topk=vocabulary.size,
+            deterministic=on_cpu and options.dtype == "f32",
+            max_sequence_tokens=longest,
+            several_versions=True,
+            generate=True,
+            own_logprobs=True,
+            seeds=True,
+        ),
+    )

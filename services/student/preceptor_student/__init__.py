@@ -1,0 +1,1 @@
+"""The student service: trains on rollouts and scores, checkpoints, and publishes weights."""

@@ -1,0 +1,203 @@
+"""The training engine: the runs of one process, as calls from bytes to bytes.
+
+| method | request | replies |
+|---|---|---|
+| open_run | OpenRunRequest | StudentStatus |
+| status | StudentStatusRequest | StudentStatus |
+| step | `pack([StepHeader, MicroBatch ...])` | an empty one after each micro-batch, then StepReply |
+| checkpoint | CheckpointRequest | CheckpointReply |
+| publish | PublishRequest | PublishReply |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from google.protobuf.message import Message
+from pydantic import BaseModel, Field
+
+from preceptor import wire
+from preceptor.errors import Exhausted, Fenced, NotFound, Unsupported
+from preceptor.recipes import Optimizer
+from preceptor.recipes.load import validate
+from preceptor.recipes.schedules import FROZEN
+from preceptor.recipes.strict_yaml import parse_yaml
+from preceptor.types import ModelInfo, ModelRef
+from preceptor_proto.v1 import student_pb2
+from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
+from preceptor_serving.models.folder import check_folder, folder_sha256
+from preceptor_student.pack import unpack
+from preceptor_student.run import Run, RunSettings
+from preceptor_student.run_folder import RunFolder, closed_head
+
+
+class Options(BaseModel):
+    """What the engine is made from; the service fills it from its settings."""
+
+    model_config = FROZEN
+
+    base: str
+    runs_root: str
+    model_name: str
+    threads: int = Field(ge=1)
+    keep_checkpoints: int = Field(ge=1)
+    keep_versions: int = Field(ge=1)
+    max_open_runs: int = Field(ge=1)
+
+
+def create(options: Mapping[str, Any]) -> StudentEngine:
+    """The engine, ready to open runs. Threads are pinned and kernels deterministic: a resumed run repeats every bit."""
+    chosen = validate(Options, dict(options), "options")
+    torch.set_num_threads(chosen.threads)
+    torch.use_deterministic_algorithms(mode=True)
+    check_folder(Path(chosen.base))
+    return StudentEngine(chosen)
+
+
+class StudentEngine:
+    """Every open run by name, least recently opened first."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._root = Path(options.runs_root)
+        self._settings = RunSettings(Path(options.base), options.model_name, options.keep_checkpoints, options.keep_versions)
+        self._base_sha256 = folder_sha256(self._settings.base).hex()
+        self._runs: dict[str, Run] = {}
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "open_run": _plain(student_pb2.OpenRunRequest, self.open_run),
+            "status": _plain(student_pb2.StudentStatusRequest, lambda request: self.status(request.run)),
+            "step": self.step,
+            "checkpoint": _plain(student_pb2.CheckpointRequest, self.checkpoint),
+            "publish": _plain(student_pb2.PublishRequest, self.publish),
+        }
+
+    # ---- calls
+
+    def open_run(self, request: student_pb2.OpenRunRequest) -> student_pb2.StudentStatus:
+        """Opens a run or takes it over, from its durable step or the one that is asked for."""
+        config = validate(Optimizer, parse_yaml(request.config_json, "config_json"), "config_json")
+        folder = self._folder(request.run)
+        try:
+            folder.settle_config({"optimizer": config.model_dump(mode="json"), "base_sha256": self._base_sha256})
+            self._runs.pop(request.run, None)  # only now: a wrong request does not disturb a running one
+            restore_step = request.restore_step if request.HasField("restore_step") else None
+            self._runs[request.run] = Run(folder, self._settings, config, restore_step)
+        except BaseException:
+            if request.run not in self._runs:
+                folder.close()
+            raise
+        return self.status(request.run)
+
+    def status(self, name: str) -> student_pb2.StudentStatus:
+        """Where a run stands; one that is not open here stands at its durable step."""
+        run = self._runs.get(name)
+        if run is None:
+            head = closed_head(self._root, name)
+            return _status(name, head.epoch, head.durable_step, head.durable_step, head.published_ref, b"")
+        return _status(name, run.epoch, run.applied.step, run.durable_step, run.published, run.applied.batch_sha256)
+
+    def step(self, payload: bytes) -> Iterator[bytes]:
+        """Applies one step."""
+        header_bytes, *micro_batches = unpack(payload)
+        header = student_pb2.StepHeader.FromString(header_bytes)
+        return self._step(header, micro_batches)
+
+    def checkpoint(self, request: student_pb2.CheckpointRequest) -> student_pb2.CheckpointReply:
+        run = self._open(request.run)
+        digest = run.checkpoint(request.epoch)
+        return student_pb2.CheckpointReply(durable_step=run.durable_step, manifest_sha256=digest)
+
+    def publish(self, request: student_pb2.PublishRequest) -> student_pb2.PublishReply:
+        ref = self._open(request.run).publish(request.epoch)
+        return student_pb2.PublishReply(model=wire.model_ref_to_proto(ref))
+
+    # ---- the host's common calls: this engine trains, it does not score
+
+    def describe(self) -> tuple[ModelInfo, ...]:
+        return ()
+
+    def score(self, items: Sequence[ScoreItem], version: ModelRef | None = None) -> list[Outcome]:
+        raise Unsupported("the student service does not score", field="method", value="score")
+
+    def load_version(self, version: ModelRef, folder: str) -> None:
+        raise Unsupported("a run is restored by opening it", field="method", value="load_version")
+
+    def drop_version(self, version: ModelRef) -> None:
+        raise Unsupported("a run's versions are dropped by keeping fewer", field="method", value="drop_version")
+
+    def close(self) -> None:
+        for name in list(self._runs):
+            self._close(name)
+
+    # ---- runs
+
+    def _step(self, header: student_pb2.StepHeader, micro_batches: Sequence[bytes]) -> Generator[bytes]:
+        run = self._open(header.run)
+        with closing(run.step(header, micro_batches)) as work:
+            while True:
+                try:
+                    next(work)
+                except StopIteration as finished:
+                    applied, repeated = finished.value
+                    break
+                yield b""
+                if self._runs.get(header.run) is not run:
+                    raise Fenced(f"run {header.run!r} was opened again while this step was computed", field="epoch")
+        yield student_pb2.StepReply(
+            applied_step=run.applied.step,
+            durable_step=run.durable_step,
+            repeated_step=repeated,
+            metrics=applied.metrics,
+            valid_rows=applied.valid_rows,
+            skipped_rows=applied.skipped_rows,
+        ).SerializeToString()
+
+    def _open(self, name: str) -> Run:
+        if name not in self._runs:
+            hint = "open it, then send from durable_step + 1"
+            raise NotFound(f"run {name!r} is not open here", field="run", value=name, hint=hint)
+        return self._runs[name]
+
+    def _folder(self, name: str) -> RunFolder:
+        """The run's folder, locked: the one that is open already, or a new one after room was made for it."""
+        if name in self._runs:
+            return self._runs[name].folder
+        self._make_room()
+        return RunFolder(self._root, name)
+
+    def _close(self, name: str) -> None:
+        self._runs.pop(name).folder.close()
+
+    def _make_room(self) -> None:
+        """Closes the run that has been open longest among those that would lose nothing."""
+        if len(self._runs) < self._options.max_open_runs:
+            return
+        if durable := next((name for name, run in self._runs.items() if run.is_durable), None):
+            self._close(durable)
+            return
+        raise Exhausted("every open run has steps that are not durable", field="run", value=len(self._runs),
+                        limit=self._options.max_open_runs, hint="checkpoint one, or raise max_open_runs")  # fmt: skip
+
+
+def _status(
+    run: str, epoch: int, applied_step: int, durable_step: int, published: ModelRef | None, digest: bytes
+) -> student_pb2.StudentStatus:
+    status = student_pb2.StudentStatus(
+        run=run, epoch=epoch, applied_step=applied_step, durable_step=durable_step, applied_batch_sha256=digest
+    )
+    if published is not None:
+        status.published.CopyFrom(wire.model_ref_to_proto(published))
+    return status
+
+
+def _plain(request_class: type[Any], answer: Callable[[Any], Message]) -> Method:
+    def method(request: bytes) -> Iterator[bytes]:
+        yield answer(request_class.FromString(request)).SerializeToString()
+
+    return method

@@ -1,0 +1,134 @@
+"""One training run in this process: opened under an epoch, stepped once per step, made durable, published."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from preceptor import names
+from preceptor.errors import Fenced, InvalidArgument, Unavailable
+from preceptor.recipes import Optimizer, objective_from_json
+from preceptor.types import ModelRef
+from preceptor_proto.v1 import student_pb2
+from preceptor_student import checkpoints, publishing
+from preceptor_student.batch import items_of
+from preceptor_student.history import Applied, History
+from preceptor_student.run_folder import RunFolder
+from preceptor_student.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What the operator decides for every run."""
+
+    base: Path
+    model_name: str
+    keep_checkpoints: int
+    keep_versions: int
+
+
+class Run:
+    """Open, with its weights in memory. Every writing call names the epoch; calls of another epoch are `Fenced`."""
+
+    def __init__(self, folder: RunFolder, settings: RunSettings, config: Optimizer, restore_step: int | None) -> None:
+        self.folder, self._settings = folder, settings
+        self.trainer = Trainer(settings.base, config)
+        self._history, checkpoint = self._restored(restore_step)
+        self.epoch = folder.take_over(self._history.last.step, checkpoint.hex())
+        self._busy = False
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether closing the run would lose nothing."""
+        return not self._busy and self._history.last.step == self.folder.head.durable_step
+
+    @property
+    def applied(self) -> Applied:
+        return self._history.last
+
+    @property
+    def durable_step(self) -> int:
+        return self.folder.head.durable_step
+
+    @property
+    def published(self) -> ModelRef | None:
+        return self.folder.head.published_ref
+
+    def step(self, header: student_pb2.StepHeader, micro_batches: Sequence[bytes]) -> Generator[None, None, tuple[Applied, bool]]:
+        """Applies the step once; the record, and whether it had been applied before. Pauses after each micro-batch."""
+        self._check_epoch(header.epoch)
+        _check_digest(header, micro_batches)
+        known = self._history.find(header.step, header.batch_sha256)
+        if known is not None:
+            return known, True
+        objective = objective_from_json(header.objective.schema, header.objective.json)
+        with self._alone():
+            batches = [
+                items_of(student_pb2.MicroBatch.FromString(raw), self.trainer.head_rows, f"micro_batches[{index}]")
+                for index, raw in enumerate(micro_batches)
+            ]
+            outcome = yield from self.trainer.step(objective, header.step, batches)
+            applied = Applied(header.step, header.batch_sha256, outcome.metrics, outcome.valid_rows, outcome.skipped_rows)
+            self._history.add(applied)
+        return applied, False
+
+    def checkpoint(self, epoch: int) -> bytes:
+        """Makes the applied step durable; the digest of its manifest. Asked again, it answers from the record."""
+        self._check_epoch(epoch)
+        head, step = self.folder.head, self._history.last.step
+        if step == head.durable_step:
+            return bytes.fromhex(head.checkpoint_sha256)
+        with self._alone():
+            digest = checkpoints.save(self.folder.checkpoint(step), self.trainer, self._history)
+            self.folder.set_head(replace(head, durable_step=step, checkpoint_sha256=digest.hex()))
+            checkpoints.prune(self.folder.checkpoints, self._settings.keep_checkpoints, step)
+        return digest
+
+    def publish(self, epoch: int) -> ModelRef:
+        """Writes the current weights as a version and names it."""
+        self._check_epoch(epoch)
+        ref = ModelRef(self._settings.model_name, self.folder.path.name, self.epoch, self._history.last.step)
+        with self._alone():
+            versions = self.folder.path / "versions"
+            digest = publishing.publish(versions, self._settings.base, self.trainer, ref)
+            ref = replace(ref, manifest_sha256=digest)
+            plain = {"name": ref.name, "run": ref.run, "epoch": ref.epoch, "step": ref.step, "manifest_sha256": digest.hex()}
+            self.folder.set_head(replace(self.folder.head, published=plain))
+            publishing.prune(versions, self._settings.keep_versions)
+        return ref
+
+    def _restored(self, restore_step: int | None) -> tuple[History, bytes]:
+        head = self.folder.head
+        step = head.durable_step if restore_step is None else restore_step
+        if step == 0:
+            return History(), b""
+        digest = bytes.fromhex(head.checkpoint_sha256) if step == head.durable_step else None
+        return checkpoints.restore(self.folder.checkpoint(step), digest, self.trainer)
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            raise Fenced(f"epoch {epoch} does not write this run", field="epoch", value=epoch, limit=self.epoch,
+                         hint="another learner has opened the run since; open it again to take it back")  # fmt: skip
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer at a time: a step pauses, and nothing may come in between."""
+        if self._busy:
+            raise Unavailable("a step of this run is being computed", field="run", hint="wait for its reply", retry_after_s=0.5)
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+
+def _check_digest(header: student_pb2.StepHeader, micro_batches: Sequence[bytes]) -> None:
+    if len(micro_batches) != header.micro_batches:
+        raise InvalidArgument("micro-batches are missing or too many", field="header.micro_batches",
+                              value=len(micro_batches), limit=header.micro_batches)  # fmt: skip
+    digest = names.batch_digest(micro_batches)
+    if digest != header.batch_sha256:
+        raise InvalidArgument("the micro-batches are not those that the header names", field="header.batch_sha256",
+                              value=digest.hex(), limit=header.batch_sha256.hex())  # fmt: skip

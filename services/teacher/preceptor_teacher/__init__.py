@@ -1,0 +1,1 @@
+"""The teacher service: scores the tokens that a student generated."""

@@ -1,0 +1,1 @@
+"""Engines that score with a model, behind `preceptor_serving.engines.protocol`."""

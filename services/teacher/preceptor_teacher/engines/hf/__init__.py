@@ -1,0 +1,24 @@
+"""The `hf` engine: any decoder-only transformers model from a local folder, with every signal.
+
+load     folder -> model, head, tokenizer digests, noise floor
+forward  ids (and what is known of a prefix) -> hidden states
+states   what is known of prefixes, bounded
+cells    the same on a fixed grid, for deterministic mode
+answer   hidden states -> rows, through `preceptor_teacher.readout`
+engine   the calls
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preceptor_teacher.engines.hf.engine import HfEngine
+from preceptor_teacher.engines.hf.options import HfOptions
+
+__all__ = ["HfEngine", "HfOptions", "create"]
+
+
+def create(options: Mapping[str, Any]) -> HfEngine:
+    """The factory that the engine registry names."""
+    return HfEngine(HfOptions.from_mapping(options))

@@ -1,0 +1,46 @@
+"""Which graders there are."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import ValidationError
+
+from preceptor.errors import InvalidArgument, NotFound
+from preceptor.suggest import did_you_mean
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_teacher.graders import verbal
+from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec
+
+GRADERS: dict[str, GraderSpec] = {spec.name: spec for spec in (verbal.SPEC,)}
+"""Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name that here."""
+
+
+def build_grader(request: teacher_pb2.GradeSpec, ask: Ask) -> Grader:
+    """The grader that a request names, with the parameters it gives; unknown names and parameters are refused."""
+    spec = GRADERS.get(request.grader)
+    if spec is None:
+        hint = did_you_mean(request.grader, GRADERS)
+        raise NotFound(f"there is no grader {request.grader!r}", field="spec.grader", value=request.grader, hint=hint)
+    if request.criteria:
+        raise InvalidArgument(
+            f"grader {spec.name} takes no criteria", field="spec.criteria", value=len(request.criteria), limit="none"
+        )
+    return spec.build(_params(spec, request.parameters_json), ask)
+
+
+def _params(spec: GraderSpec, text: str) -> object:
+    where = "spec.parameters_json"
+    try:
+        values = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        raise InvalidArgument(f"{where} is no JSON", field=where, value=text, limit="one JSON object") from None
+    try:
+        return spec.params.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join((where, *(str(part) for part in first["loc"])))
+        known = ", ".join(spec.params.model_fields) or "none"
+        raise InvalidArgument(
+            f"{field}: {first['msg']}", field=field, value=first["input"], limit=f"parameters: {known}"
+        ) from None

@@ -1,0 +1,112 @@
+"""Teachers that judge: one provider behind a name, and the answering of `Grade`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from preceptor import wire
+from preceptor.error_details import detail_of
+from preceptor.errors import PreceptorError
+from preceptor.types import CacheTier, Capabilities, GradeItem, ModelInfo, ModelRef, Receipt, TimeSplit, Verdict
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_teacher.api import ApiOptions, ChatClient
+from preceptor_teacher.graders import GRADERS, Grader, build_grader
+
+ENGINE = "api"
+WIRE_FORMAT = "openai-chat"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSpec:
+    """One judge: how its provider is reached, and what else it is called."""
+
+    name: str
+    options: ApiOptions
+    aliases: tuple[str, ...] = ()
+
+
+class Judge:
+    """A served judge. Made inside an event loop; raises `ConfigurationError` where its key is missing."""
+
+    def __init__(self, spec: JudgeSpec) -> None:
+        self.spec = spec
+        self._client = ChatClient(spec.options, spec.options.key())
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last request to the provider failed."""
+        return self._client.trouble
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of it. Weights and tokenizer are the provider's, so their digests are empty."""
+        can = Capabilities(judge=True, structured_output=self.spec.options.structured_output, graders=tuple(GRADERS))
+        return ModelInfo(self._ref, b"", b"", 0, 0, "", ENGINE, WIRE_FORMAT, "", can, aliases=self.spec.aliases)
+
+    async def grade(self, request: teacher_pb2.GradeRequest) -> list[teacher_pb2.GradeResult]:
+        """One result for each item, in order; an item whose judge could not be reached has an error of its own.
+
+        Samples of one prompt are often equal to the letter: equal texts are judged once, and only the first bears the cost.
+        """
+        grader = build_grader(request.spec, self._client.complete)
+        items = [replace(wire.grade_item_from_proto(item), group="") for item in request.items]
+        different = list(dict.fromkeys(items))
+        outcomes = dict(zip(different, await asyncio.gather(*(self._graded(grader, item) for item in different)), strict=True))
+        firsts = {item: items.index(item) for item in different}
+        return [_result(outcomes[item], index, firsts[item]) for index, item in enumerate(items)]
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    @property
+    def _ref(self) -> ModelRef:
+        return ModelRef(self.spec.name)
+
+    async def _graded(self, grader: Grader, item: GradeItem) -> Verdict | PreceptorError:
+        began_s = asyncio.get_running_loop().time()
+        try:
+            verdict = await grader.grade(item)
+        except PreceptorError as error:
+            return error
+        took_s = asyncio.get_running_loop().time() - began_s
+        return replace(verdict, receipt=self._receipt(verdict, took_s))
+
+    def _receipt(self, verdict: Verdict, took_s: float) -> Receipt:
+        """Time spent waiting for a slot and for the provider is one number: from outside they cannot be told apart."""
+        return Receipt(
+            self._ref,
+            engine=ENGINE,
+            engine_version=WIRE_FORMAT,
+            temperature=0.0,
+            tokens_computed=verdict.tokens,
+            time=TimeSplit(queued_s=took_s),
+        )
+
+
+def _result(outcome: Verdict | PreceptorError, index: int, first: int) -> teacher_pb2.GradeResult:
+    """The result of one item; a repeat of an earlier item has its verdict and none of its cost."""
+    if isinstance(outcome, PreceptorError):
+        detail = detail_of(outcome)
+        detail.field = f"items[{index}].{detail.field}".rstrip(".")
+        return teacher_pb2.GradeResult(error=detail)
+    if index != first:
+        outcome = _repeated(outcome)
+    return teacher_pb2.GradeResult(verdict=wire.verdict_to_proto(outcome))
+
+
+def _repeated(verdict: Verdict) -> Verdict:
+    receipt = verdict.receipt and replace(
+        verdict.receipt, tokens_computed=0, tokens_reused=verdict.tokens, cache=CacheTier.MEMORY
+    )
+    return replace(verdict, calls=0, prompt_tokens=0, completion_tokens=0, receipt=receipt)
+
+
+def judge_of(judges: Iterable[Judge], name: str) -> Judge | None:
+    """The judge of that name or alias."""
+    return next((judge for judge in judges if name == judge.spec.name or name in judge.spec.aliases), None)
+
+
+def names_of(judges: Iterable[Judge]) -> Sequence[str]:
+    return [name for judge in judges for name in (judge.spec.name, *judge.spec.aliases)]

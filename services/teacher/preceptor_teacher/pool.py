@@ -1,0 +1,208 @@
+"""One teacher's engine and the one queue before it: every door and the queue worker submit here, fair batches go out.
+
+submit ──▶ Scheduler ──▶ dispatch loop ──▶ engine call (two in flight: one computes, one waits at the engine)
+                            │ died: items run again alone, or their owner is told
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from preceptor import wire
+from preceptor.errors import Cancelled, Corrupt, DeadlineExceeded, EngineFailed, PreceptorError, Unavailable
+from preceptor.logs import get_logger
+from preceptor.types import ModelInfo, ModelRef
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_serving.engine_host.channel import EngineChannel
+from preceptor_serving.engine_host.methods import SCORE
+from preceptor_serving.engine_host.policy import HostPolicy
+from preceptor_serving.engine_host.scoring import ScoringClient
+from preceptor_serving.scheduler.cost import CostRule
+from preceptor_serving.scheduler.scheduler import Scheduler
+from preceptor_serving.scheduler.types import Batch, DropReason, FlowKey, QueueLimits, Work
+from preceptor_teacher import growing
+from preceptor_teacher.tickets import Ticket, spent_on
+
+NOTHING_SPENT = Work(new_tokens=0, rows=0)
+log = get_logger("preceptor.pool")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPolicy:
+    """Sizes of what is sent to an engine."""
+
+    batch_tokens: int = 8192
+    batch_tasks: int = 64
+    calls_in_flight: int = 2  # the second is read while the first is computed
+    call_timeout_s: float = HostPolicy().turn_limit_s
+
+
+class EnginePool:
+    """Starts and stops with its service. `submit` never blocks; a ticket ends exactly once."""
+
+    def __init__(self, channel: EngineChannel, policy: PoolPolicy, limits: QueueLimits) -> None:
+        self.channel = channel
+        self.policy = policy
+        self._limits = limits
+        self._client = ScoringClient(channel)
+        self._tickets: dict[str, Ticket] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._work = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self.infos: tuple[ModelInfo, ...] = ()
+        self.tokens_computed = 0
+        self.tokens_reused = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        """The newest version."""
+        return self.infos[0]
+
+    async def start(self) -> None:
+        """Returns when the engine is loaded and work is taken."""
+        await self.channel.start()
+        self.infos = await self._client.describe()
+        self.scheduler = Scheduler(CostRule(self.info.capabilities.row_cost), limits=self._limits)
+        self._loop_task = asyncio.create_task(self._dispatch(), name="pool-dispatch")
+
+    async def stop(self) -> None:
+        """Ends what is waiting with `Unavailable`, and the engine."""
+        self._stopped = True
+        for task in filter(None, [self._loop_task, *self._calls]):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for ticket in list(self._tickets.values()):
+            ticket.reject(Unavailable("the teacher is stopping"))
+        self._tickets.clear()
+        await self.channel.stop()
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queues one item, or raises `Exhausted` with its place and the time after which room is expected."""
+        if self._stopped:
+            raise Unavailable("the teacher is stopping")
+        self.scheduler.submit(ticket.task, self._now_s())
+        self._tickets[ticket.task.task_id] = ticket
+        self._work.set()
+
+    def cancel(self, task_ids: Sequence[str]) -> None:
+        """Nobody waits for these any more; what is on the engine is finished and thrown away."""
+        for task_id in task_ids:
+            if task_id in self._tickets:
+                self.scheduler.cancel(task_id, self._now_s())
+        self._take_dropped()
+
+    def waiting(self, flow: FlowKey) -> int:
+        """Tasks of a flow that wait here."""
+        load = self.scheduler.loads().get(flow)
+        return load.tasks if load else 0
+
+    # ---- the loop
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while len(self._calls) < self.policy.calls_in_flight:
+                batch = self.scheduler.next_batch(
+                    self._now_s(), budget_tokens=self.policy.batch_tokens, max_tasks=self.policy.batch_tasks
+                )
+                self._take_dropped()
+                if not batch:
+                    break
+                if batch.tasks[0].suspect:
+                    await self._run_alone(batch)
+                else:
+                    self._begin(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        call = asyncio.create_task(self._run(batch), name="pool-call")
+        self._calls.add(call)
+        call.add_done_callback(self._call_ended)
+
+    async def _run_alone(self, batch: Batch) -> None:
+        """Nothing else is on the engine, so that its death is this task's doing."""
+        if self._calls:
+            await asyncio.wait(self._calls)
+        self._begin(batch)
+        await asyncio.wait(self._calls)
+
+    def _call_ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._work.set()
+        if not call.cancelled() and (error := call.exception()):
+            log.error("pool_defect", exc_info=error)
+
+    async def _run(self, batch: Batch) -> None:
+        """One engine call for each version in the batch."""
+        by_version: dict[ModelRef, list[Ticket]] = {}
+        for task in batch.tasks:
+            ticket = self._tickets[task.task_id]
+            by_version.setdefault(ticket.version, []).append(ticket)
+        for version, tickets in by_version.items():
+            try:
+                results = await self._call(version, tickets)
+            except EngineFailed as error:
+                self._died(tickets, error, alone=batch.tasks[0].suspect)
+            except PreceptorError as error:
+                self._refuse(tickets, error)
+            else:
+                self._settle(tickets, results)
+
+    async def _call(self, version: ModelRef, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
+        request = teacher_pb2.ScoreRequest(
+            teacher=wire.choice_to_proto(version.name, version), items=[ticket.item for ticket in tickets]
+        )
+        timeout_s = self.policy.call_timeout_s
+        if self.info.capabilities.streaming:
+            payload = growing.to_bytes(request, [ticket.growth for ticket in tickets])
+            reply = await self.channel.call(growing.SCORE_GROWING, payload, timeout_s=timeout_s)
+        else:
+            reply = await self.channel.call(SCORE, request.SerializeToString(), timeout_s=timeout_s)
+        results = teacher_pb2.ScoreReply.FromString(reply).results
+        if len(results) != len(tickets):
+            raise Corrupt("the engine answered another number of items", field="results", value=len(results), limit=len(tickets))
+        return results
+
+    # ---- how tickets end
+
+    def _settle(self, tickets: Sequence[Ticket], results: Sequence[teacher_pb2.ScoreResult]) -> None:
+        for ticket, result in zip(tickets, results, strict=True):
+            settled = self.scheduler.finish(ticket.task.task_id, self._now_s(), spent_on(result))
+            result.receipt.time.queued_s = settled.queued_s
+            self.tokens_computed += result.receipt.tokens_computed
+            self.tokens_reused += result.receipt.tokens_reused
+            self._end(ticket).resolve(result)
+
+    def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> None:
+        for ticket in tickets:
+            self.scheduler.finish(ticket.task.task_id, self._now_s(), NOTHING_SPENT)
+            self._end(ticket).reject(error)
+
+    def _died(self, tickets: Sequence[Ticket], error: EngineFailed, *, alone: bool) -> None:
+        """An item that ran alone is what the engine dies of; before that it is suspect, and is tried alone."""
+        again = [ticket for ticket in tickets if ticket.retry_alone and not alone]
+        self.scheduler.requeue([ticket.task.task_id for ticket in again], self._now_s(), suspect=True)
+        self._refuse([ticket for ticket in tickets if not ticket.retry_alone or alone], error)
+        self._take_dropped()
+        self._work.set()
+
+    def _take_dropped(self) -> None:
+        for dropped in self.scheduler.take_dropped():
+            ticket = self._tickets.pop(dropped.task.task_id, None)
+            if ticket is not None and dropped.reason is DropReason.EXPIRED:
+                ticket.reject(DeadlineExceeded("the deadline passed while the request was queued", hint="allow more time"))
+            elif ticket is not None:
+                ticket.reject(Cancelled("the request was given up"))
+
+    def _end(self, ticket: Ticket) -> Ticket:
+        self._tickets.pop(ticket.task.task_id, None)
+        return ticket
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()

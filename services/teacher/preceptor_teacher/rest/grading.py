@@ -1,0 +1,102 @@
+"""The bodies of `/v1/grade`, and their way to messages and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from preceptor import limits, wire
+from preceptor.error_details import error_of
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_serving.doors.rest_errors import error_body
+from preceptor_teacher.rest.bodies import Body, ErrorAnswer
+
+
+class GradeItemBody(Body):
+    """One response to judge."""
+
+    prompt: str
+    response: str
+    reference: str = ""
+    """What a right response looks like, where that is known."""
+
+    group: str = ""
+    """Items of one group answer the same prompt."""
+
+
+class GradeBody(Body):
+    """A batch; each item succeeds or fails alone."""
+
+    teacher: str
+    """Name or alias of a teacher that judges."""
+
+    items: Annotated[list[GradeItemBody], Field(min_length=1, max_length=1024)]
+
+    grader: str = "verbal"
+    """How it judges."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The grader's own parameters."""
+
+    job: str = ""
+    """The training run that this is accounted to."""
+
+
+class VerdictAnswer(Body):
+    """`reward` is null unless `validity` is ok."""
+
+    validity: str
+    reward: float | None
+    reason: str
+    critique: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class GradeResultAnswer(Body):
+    """A verdict, or an error."""
+
+    verdict: VerdictAnswer | None = None
+    error: ErrorAnswer | None = None
+
+
+class GradeAnswer(Body):
+    results: list[GradeResultAnswer]
+
+
+def to_grade_request(body: GradeBody) -> teacher_pb2.GradeRequest:
+    """The same request as a message, held to the limits of the protocol."""
+    request = teacher_pb2.GradeRequest(
+        teacher=wire.choice_to_proto(body.teacher),
+        spec=teacher_pb2.GradeSpec(grader=body.grader, parameters_json=json.dumps(body.parameters, sort_keys=True)),
+        job=body.job,
+    )
+    for item in body.items:
+        request.items.add(prompt=item.prompt, response=item.response, reference=item.reference, group=item.group)
+    limits.check(request)
+    return request
+
+
+def to_grade_answer(reply: teacher_pb2.GradeReply) -> dict[str, Any]:
+    """A `GradeAnswer` as plain values."""
+    return {"results": [_result(result) for result in reply.results]}
+
+
+def _result(result: teacher_pb2.GradeResult) -> dict[str, Any]:
+    if result.WhichOneof("outcome") == "error":
+        return {"error": error_body(error_of(result.error))}
+    verdict = wire.verdict_from_proto(result.verdict)
+    return {
+        "verdict": {
+            "validity": str(verdict.validity),
+            "reward": verdict.reward,
+            "reason": verdict.reason,
+            "critique": verdict.critique,
+            "calls": verdict.calls,
+            "prompt_tokens": verdict.prompt_tokens,
+            "completion_tokens": verdict.completion_tokens,
+        }
+    }

@@ -1,0 +1,266 @@
+"""`TeacherService`: everything a teacher does, without a socket. Doors and the queue worker are callers of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from preceptor import wire
+from preceptor.config.settings import TeacherSettings
+from preceptor.error_details import detail_of
+from preceptor.errors import NotFound, PreceptorError, Unsupported
+from preceptor.queue import Queue
+from preceptor.queue.redis import RedisQueue
+from preceptor.suggest import did_you_mean
+from preceptor.types import ModelInfo
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_serving.auth.identity import Identity, Scope
+from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
+from preceptor_serving.engines.plan import RowPlan
+from preceptor_serving.frame.call import Call
+from preceptor_serving.lifecycle.state import State, Status
+from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
+from preceptor_serving.service import GrpcService, Rpc, ServiceContext
+from preceptor_teacher.boundary import Bounds, check_count, check_pair, choose_version, read_item
+from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
+from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
+from preceptor_teacher.pool import EnginePool, PoolPolicy
+from preceptor_teacher.tickets import Ticket
+from preceptor_teacher.worker import QueueWorker, WorkerPolicy
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+FLOW_WEIGHT = 1.0
+WORKER_GRACE_S = 15.0  # inside the frame's own limit for stopping a service
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """One served teacher."""
+
+    spec: TeacherSpec
+    pool: EnginePool
+
+    @property
+    def infos(self) -> list[ModelInfo]:
+        """Its versions, newest first, under all of its names."""
+        return [replace(info, aliases=self.spec.aliases) for info in self.pool.infos]
+
+
+class TeacherService:
+    """A `preceptor_serving.service.Service`. `teachers` overrides those of the settings; `place_engine` says where they run."""
+
+    name = "teacher"
+
+    def __init__(
+        self,
+        teachers: Sequence[Entry] = (),
+        place_engine: PlaceEngine = in_child_process,
+        policy: PoolPolicy | None = None,
+        queue: Queue | None = None,
+        worker_policy: WorkerPolicy | None = None,
+    ) -> None:
+        self._specs = tuple(teachers)
+        self._place_engine = place_engine
+        self._policy = policy or PoolPolicy()
+        self._queue = queue
+        self._own_queue: Queue | None = None
+        self._worker_policy = worker_policy or WorkerPolicy()
+        self._workers: list[QueueWorker] = []
+        self._grace_s = 0.0
+        self._teachers: dict[str, Teacher] = {}
+        self._judges: list[Judge] = []
+        self._numbers = itertools.count()
+        self._bounds = Bounds(1, 1, 1)
+
+    # ---- the frame's side
+
+    def grpc_services(self) -> tuple[GrpcService, ...]:
+        rpcs = {
+            "Describe": Rpc(self.describe, Scope.SCORE),
+            "Score": Rpc(self.score, Scope.SCORE),
+            "Grade": Rpc(self.grade, Scope.GRADE),
+        }
+        return (GrpcService(teacher_pb2.DESCRIPTOR.services_by_name["Teacher"], rpcs),)
+
+    def rest_routers(self) -> tuple[APIRouter, ...]:
+        from preceptor_teacher.rest.routes import teacher_router
+
+        return (teacher_router(self),)
+
+    async def start(self, context: ServiceContext) -> None:
+        settings = context.settings
+        assert isinstance(settings, TeacherSettings), "the teacher runs on teacher settings"
+        self._bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, settings.max_message_bytes)
+        limits = QueueLimits(flow_tasks=settings.max_queue_tasks, total_tasks=settings.max_queue_tasks)
+        for spec in self._specs or teachers_of(settings):
+            context.lifecycle.loading(f"loading teacher {spec.name}")
+            if isinstance(spec, JudgeSpec):
+                self._open_judge(spec, context)
+                continue
+            pool = EnginePool(self._place_engine(spec.engine, context), self._policy, limits)
+            self._teachers[spec.name] = Teacher(spec, pool)
+            await pool.start()
+        self._queue = self._queue or await self._open_queue(settings)
+        if self._queue is not None:
+            self._start_workers(self._queue, context, settings)
+
+    def _open_judge(self, spec: JudgeSpec, context: ServiceContext) -> None:
+        """Its provider is not asked before there is something to judge; a provider that fails is told by readiness."""
+        judge = Judge(spec)
+        context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
+        self._judges.append(judge)
+
+    async def _open_queue(self, settings: TeacherSettings) -> Queue | None:
+        """The durable door, where the operator has given it a server; it is closed with the service."""
+        if settings.redis_url is None:
+            return None
+        password = settings.redis_password.get_secret_value() if settings.redis_password else None
+        self._own_queue = await RedisQueue.connect(settings.redis_url, password=password)
+        return self._own_queue
+
+    def _start_workers(self, queue: Queue, context: ServiceContext, settings: TeacherSettings) -> None:
+        """One for each teacher; they stop leasing as soon as the service drains."""
+        self._grace_s = settings.drain_grace_s
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        bounds = replace(self._bounds, max_reply_bytes=WorkerPolicy().bounds.max_reply_bytes)
+        policy = replace(self._worker_policy, bounds=bounds)
+        for teacher in self._teachers.values():
+            names = (teacher.spec.name, *teacher.spec.aliases)
+            worker = QueueWorker(queue, teacher.pool, names, f"{name}-{secrets.token_hex(4)}", policy)
+            context.lifecycle.probe(f"queue:{teacher.spec.name}", lambda worker=worker: worker.trouble)
+            worker.start()
+            self._workers.append(worker)
+        context.lifecycle.listen(self._drain_with)
+
+    def _drain_with(self, status: Status) -> None:
+        if status.state is State.DRAINING:
+            for worker in self._workers:
+                worker.drain()
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(worker.stop(min(self._grace_s, WORKER_GRACE_S)) for worker in self._workers))
+        await asyncio.gather(*(teacher.pool.stop() for teacher in self._teachers.values()))
+        await asyncio.gather(*(judge.close() for judge in self._judges))
+        if self._own_queue is not None:
+            await self._own_queue.close()
+
+    # ---- calls
+
+    @property
+    def teachers(self) -> Mapping[str, Teacher]:
+        return self._teachers
+
+    def find(self, name: str, field: str = "teacher.teacher") -> Teacher:
+        """The teacher of that name or alias; `NotFound` with the nearest names."""
+        for teacher in self._teachers.values():
+            if name == teacher.spec.name or name in teacher.spec.aliases:
+                return teacher
+        if judge_of(self._judges, name) is not None:
+            hint = f"these score: {', '.join(self._teachers) or 'none of this service'}"
+            raise Unsupported(f"teacher {name} grades text; it does not score tokens", field=field, value=name, hint=hint)
+        raise self._unknown(name, field)
+
+    def find_judge(self, name: str, field: str = "teacher.teacher") -> Judge:
+        """The judge of that name or alias."""
+        judge = judge_of(self._judges, name)
+        if judge is not None:
+            return judge
+        if any(name in (teacher.spec.name, *teacher.spec.aliases) for teacher in self._teachers.values()):
+            hint = f"these grade: {', '.join(names_of(self._judges)) or 'none of this service'}"
+            raise Unsupported(f"teacher {name} scores tokens; it does not grade text", field=field, value=name, hint=hint)
+        raise self._unknown(name, field)
+
+    def _unknown(self, name: str, field: str) -> NotFound:
+        scorers = [one for teacher in self._teachers.values() for one in (teacher.spec.name, *teacher.spec.aliases)]
+        hint = did_you_mean(name, [*scorers, *names_of(self._judges)])
+        return NotFound(f"there is no teacher {name!r}", field=field, value=name, hint=hint)
+
+    def infos(self, name: str = "", field: str = "teacher") -> list[ModelInfo]:
+        """Versions of the named teacher, newest first, or of all; a judge has one, of which only the provider knows more."""
+        judge = judge_of(self._judges, name)
+        if judge is not None:
+            return [judge.info]
+        if name:
+            return self.find(name, field).infos
+        return [info for teacher in self._teachers.values() for info in teacher.infos] + [one.info for one in self._judges]
+
+    async def describe(self, request: teacher_pb2.DescribeRequest, call: Call) -> teacher_pb2.DescribeReply:
+        """Versions of the named teacher, or of all."""
+        return teacher_pb2.DescribeReply(teachers=[wire.model_info_to_proto(info) for info in self.infos(request.teacher)])
+
+    async def score(self, request: teacher_pb2.ScoreRequest, call: Call) -> teacher_pb2.ScoreReply:
+        """One result for each item, in order; only what is wrong with the whole request is raised."""
+        name, exact = wire.choice_from_proto(request.teacher)
+        teacher = self.find(name)
+        info = choose_version(exact, teacher.pool.infos)
+        check_pair(request, info)
+        check_count(len(request.items), self._bounds)
+        flow = self.flow(teacher, call.identity, request.job, request.band)
+        results: list[teacher_pb2.ScoreResult] = []
+        tickets: dict[int, Ticket] = {}
+        for index, item in enumerate(request.items):
+            try:
+                plan = read_item(item, info, self._others(teacher), self._bounds)
+            except PreceptorError as error:
+                results.append(teacher_pb2.ScoreResult(error=detail_of(error)))
+            else:
+                results.append(teacher_pb2.ScoreResult())
+                tickets[index] = Ticket(self._task(flow, plan, call.deadline), item, info.model)
+        for index, result in zip(tickets, await _all_results(teacher.pool, list(tickets.values())), strict=True):
+            results[index] = result
+        return teacher_pb2.ScoreReply(results=[_named(result, index) for index, result in enumerate(results)])
+
+    async def grade(self, request: teacher_pb2.GradeRequest, call: Call) -> teacher_pb2.GradeReply:
+        """One verdict or error for each item, in order."""
+        judge = self.find_judge(request.teacher.teacher)
+        check_count(len(request.items), self._bounds)
+        call.identity.job_for(request.job)
+        return teacher_pb2.GradeReply(results=await judge.grade(request))
+
+    def flow(self, teacher: Teacher, identity: Identity, job: str, band: int) -> FlowKey:
+        return FlowKey(teacher.spec.name, identity.tenant, identity.job_for(job), band)
+
+    def _others(self, teacher: Teacher) -> list[ModelInfo]:
+        return [other.pool.info for other in self._teachers.values() if other is not teacher]
+
+    def _task(self, flow: FlowKey, plan: RowPlan, deadline_s: float) -> Task:
+        tokens = int(plan.prefix_tokens[-1]) if len(plan) else 0
+        return Task(f"door-{next(self._numbers)}", flow, Work(tokens, len(plan)), FLOW_WEIGHT, deadline_s)
+
+
+async def _all_results(pool: EnginePool, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
+    """The results of all tickets. A full queue refuses them as one; a caller who leaves takes all of them with him."""
+    submitted: list[Ticket] = []
+    try:
+        for ticket in tickets:
+            pool.submit(ticket)
+            submitted.append(ticket)
+        return await asyncio.gather(*(_result(ticket) for ticket in tickets))
+    except BaseException:
+        for ticket in submitted:
+            ticket.result.cancel()
+        pool.cancel([ticket.task.task_id for ticket in submitted])
+        raise
+
+
+async def _result(ticket: Ticket) -> teacher_pb2.ScoreResult:
+    """The engine's death under one item is that item's error, not its neighbours'."""
+    try:
+        return await ticket.result
+    except PreceptorError as error:
+        return teacher_pb2.ScoreResult(error=detail_of(error))
+
+
+def _named(result: teacher_pb2.ScoreResult, index: int) -> teacher_pb2.ScoreResult:
+    """Errors name their item."""
+    if result.HasField("error"):
+        result.error.field = f"items[{index}].{result.error.field}".rstrip(".")
+    return result

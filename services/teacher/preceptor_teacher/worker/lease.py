@@ -1,0 +1,176 @@
+"""One leased task: read its log, score what is new, commit, until nothing is left or the lease is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from preceptor import wire
+from preceptor.error_details import detail_of, error_of
+from preceptor.errors import Fenced, Internal, PreceptorError, VersionGone
+from preceptor.logs import get_logger
+from preceptor.names import rollout_text
+from preceptor.queue import Lease, LogName, Queue, Then
+from preceptor.queue.parts import first_row
+from preceptor.types import ModelInfo
+from preceptor.wire import rollout_id_from_proto
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_serving.scheduler.types import FlowKey, Task, Work
+from preceptor_teacher.boundary import check_task, choose_version, read_item, reply_row_bytes
+from preceptor_teacher.growing import Growth
+from preceptor_teacher.pool import EnginePool
+from preceptor_teacher.tickets import Ticket
+from preceptor_teacher.worker.logs import LogReader
+from preceptor_teacher.worker.policy import WorkerPolicy
+from preceptor_teacher.worker.view import Chunk, TaskView, inline_view, log_view, next_chunk
+
+FLOW_WEIGHT = 1.0
+log = get_logger("preceptor.worker")
+_numbers = itertools.count()
+
+
+@dataclass(slots=True)
+class LeasedTask:
+    """Runs once. `run` returns when the lease has ended, one way or another."""
+
+    queue: Queue
+    pool: EnginePool
+    logs: LogReader
+    policy: WorkerPolicy
+    lease: Lease
+
+    async def run(self) -> None:
+        """Commits, fails or hands back; a lease that somebody else took over is let go."""
+        beating = asyncio.create_task(self._beat(asyncio.current_task()), name="lease-heartbeat")
+        try:
+            await self._score_all()
+        except Fenced:
+            log.info("lease_lost", task_id=self.lease.task_id)
+        except VersionGone as error:
+            await self._tell(error)
+        except PreceptorError as error:
+            await self._fail(error)
+        except asyncio.CancelledError:
+            await self._give_back()
+            raise
+        except Exception as error:  # a defect of ours: the task must not look like a dead worker's
+            log.error("task_defect", task_id=self.lease.task_id, exc_info=error)
+            await self._fail(Internal("an unforeseen failure while scoring this task", hint="see the teacher's log"))
+        finally:
+            beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await beating
+
+    # ---- scoring
+
+    async def _score_all(self) -> None:
+        info = choose_version(self.lease.model, self.pool.infos)
+        check_task(self.lease.task, info)
+        next_row = self.lease.next_row
+        while True:
+            view = await self._view()
+            chunk = next_chunk(self.lease.task, view, next_row, self._rows_per_call(info))
+            if chunk is None:
+                then = Then.FINISH if view.closed else Then.RELEASE
+                await self.queue.commit(self.lease, [], max(self.lease.scored_upto, view.scored_upto(next_row)), then)
+                return
+            result = await self._score(view, chunk, info)
+            next_row = result.rows.start + result.rows.count
+            if await self._commit(view, chunk, result, next_row):
+                return
+
+    async def _view(self) -> TaskView:
+        task = self.lease.task
+        if task.WhichOneof("source") == "inline":
+            return inline_view(task)
+        flow = self.lease.flow
+        name = LogName.of(flow.tenant, flow.job, rollout_id_from_proto(task.rollout))
+        known = await self.logs.read(name)
+        return log_view(task, known.entries, closed=known.closed)
+
+    async def _score(self, view: TaskView, chunk: Chunk, info: ModelInfo) -> teacher_pb2.ScoreResult:
+        """The engine's rows; whatever it refuses is raised."""
+        item = teacher_pb2.ScoreItem(sequence=wire.sequence_to_proto(view.sequence), want=chunk.want)
+        plan = read_item(item, info, (), self.policy.bounds)
+        first, last = (int(plan.prefix_tokens[0]) - 1, int(plan.prefix_tokens[-1])) if len(plan) else (0, 0)
+        charged = first if chunk.start > first_row(self.lease.task) else 0
+        work = Work(last - charged, len(plan))
+        task = Task(f"lease-{next(_numbers)}", self._flow(), work, FLOW_WEIGHT, suspect=self.lease.alone)
+        ticket = Ticket(
+            task,
+            item,
+            info.model,
+            self._growth(view),
+            retry_alone=False,
+        )
+        self.pool.submit(ticket)
+        try:
+            result = await ticket.result
+        except BaseException:
+            self.pool.cancel([ticket.task.task_id])
+            raise
+        if result.HasField("error"):
+            raise error_of(result.error)
+        return result
+
+    async def _commit(self, view: TaskView, chunk: Chunk, result: teacher_pb2.ScoreResult, next_row: int) -> bool:
+        """True when the lease has ended with it."""
+        then = Then.RELEASE  # also where a deterministic engine waits for more tokens
+        if next_row >= chunk.end and (chunk.more or chunk.last):
+            then = Then.KEEP if chunk.more else Then.FINISH
+        envelopes = [teacher_pb2.Envelope(rows=result.rows, receipt=result.receipt)] if result.rows.count else []
+        committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then)
+        if committed.lease is not None:
+            self.lease = committed.lease
+        return then is not Then.KEEP
+
+    def _rows_per_call(self, info: ModelInfo) -> int:
+        return max(1, self.policy.commit_bytes // reply_row_bytes(self.lease.task.want, info))
+
+    def _flow(self) -> FlowKey:
+        flow = self.lease.flow
+        return FlowKey(flow.teacher, flow.tenant, flow.job, self.lease.task.band)
+
+    def _growth(self, view: TaskView) -> Growth:
+        """States are shared inside a job; one rollout's attempts and views find each other's prefixes there."""
+        flow, task = self.lease.flow, self.lease.task
+        attempt = rollout_text(rollout_id_from_proto(task.rollout)) if task.WhichOneof("source") == "rollout" else ""
+        return Growth(f"{flow.tenant}/{flow.job}", f"{task.task_id} {attempt}", open=not view.closed)
+
+    # ---- how a lease ends otherwise
+
+    async def _beat(self, owner: asyncio.Task[None] | None) -> None:
+        """Renews the lease; when it is lost, the work for it stops."""
+        while True:
+            await asyncio.sleep(self.policy.heartbeat_s)
+            try:
+                renewed = await self.queue.heartbeat(self.lease)
+            except Fenced:
+                if owner is not None:
+                    owner.cancel()
+                return
+            except PreceptorError as error:
+                log.warning("heartbeat_failed", task_id=self.lease.task_id, code=str(error.code))
+            else:
+                self.lease = replace(self.lease, expires_at_s=renewed.expires_at_s)
+
+    async def _tell(self, error: PreceptorError) -> None:
+        """The task ends with an error that its learner can act on: it opens the task again under served weights."""
+        with suppress(Fenced):
+            envelope = teacher_pb2.Envelope(error=detail_of(error))
+            await self.queue.commit(self.lease, [envelope], self.lease.scored_upto, Then.FINISH)
+
+    async def _fail(self, error: PreceptorError) -> None:
+        """The queue decides by the code: a strike, a death, or nothing but another try."""
+        log.warning("task_failed", task_id=self.lease.task_id, code=str(error.code), message=error.message)
+        if error.retryable:
+            await asyncio.sleep(min(error.retry_after_s or self.policy.retry_pause_s, self.policy.max_pause_s))
+        with suppress(Fenced):
+            await self.queue.fail(self.lease, detail_of(error))
+
+    async def _give_back(self) -> None:
+        with suppress(PreceptorError):
+            async with asyncio.timeout(self.policy.hand_back_s):
+                await self.queue.hand_back(self.lease)

@@ -1,0 +1,146 @@
+"""Which tasks a teacher leases: a few of every flow that has work, suspects alone, none while it drains.
+
+Fairness is the scheduler's: leases only bring enough tasks of each flow here for it to choose from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from preceptor.errors import PreceptorError
+from preceptor.logs import get_logger
+from preceptor.queue import Flow, Lease, Queue, ReadyBand
+from preceptor_teacher.pool import EnginePool
+from preceptor_teacher.worker.lease import LeasedTask
+from preceptor_teacher.worker.logs import LogReader
+from preceptor_teacher.worker.policy import WorkerPolicy
+
+log = get_logger("preceptor.worker")
+
+
+class QueueWorker:
+    """Serves one teacher, under all of its names, from one queue. `name` says who holds a lease."""
+
+    def __init__(
+        self, queue: Queue, pool: EnginePool, names: Sequence[str], name: str, policy: WorkerPolicy | None = None
+    ) -> None:
+        self._queue, self._pool, self._names, self._name = queue, pool, tuple(names), name
+        self._policy = policy or WorkerPolicy()
+        self._logs = LogReader(queue, self._policy.log_tokens)
+        self._held: dict[asyncio.Task[None], Flow] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._draining = False
+        self.trouble: str | None = None
+
+    @property
+    def held(self) -> int:
+        """Leases in hand."""
+        return len(self._held)
+
+    def start(self) -> None:
+        self._loops = [
+            asyncio.create_task(self._lease_loop(), name="worker-lease"),
+            asyncio.create_task(self._reclaim_loop(), name="worker-reclaim"),
+        ]
+
+    def drain(self) -> None:
+        """Takes no further tasks; what is held is finished."""
+        self._draining = True
+
+    async def stop(self, grace_s: float) -> None:
+        """Finishes what is held within the grace, and hands the rest back."""
+        self.drain()
+        if self._loops:  # a lease that is just being taken is not dropped: it would count as a death
+            await asyncio.wait(self._loops[:1], timeout=2 * self._policy.wait_ready_s)
+        await _cancelled(self._loops)
+        if self._held:
+            await asyncio.wait(self._held, timeout=grace_s)
+        await _cancelled(list(self._held))
+
+    # ---- loops
+
+    async def _lease_loop(self) -> None:
+        while not self._draining:
+            try:
+                some = await self._lease_some()
+                self.trouble = None
+                if not some:
+                    await self._until_ready()
+            except (PreceptorError, OSError) as error:
+                self.trouble = f"the queue does not answer: {error}"
+                log.warning("queue_trouble", error=str(error))
+                await asyncio.sleep(self._policy.queue_pause_s)
+
+    async def _reclaim_loop(self) -> None:
+        """Takes tasks back from workers that died; any worker may."""
+        while True:
+            for name in self._names:
+                with suppress(PreceptorError, OSError):
+                    for task in await self._queue.reclaim(name):
+                        log.warning("task_reclaimed", task_id=task.task_id, worker=task.worker, state=str(task.state))
+            await asyncio.sleep(self._policy.reclaim_s)
+
+    async def _lease_some(self) -> bool:
+        """False where nothing is ready. A suspect waits until nothing else is held, and nothing is taken beside it."""
+        bands = [band for name in self._names for band in await self._queue.ready_bands(name) if not band.over_bound]
+        suspects = [band for band in bands if band.suspects]
+        if suspects and not self._held:
+            await self._take(suspects[0], limit=1, alone=True)
+        elif suspects or not await self._take_ordinary(bands):
+            await self._pause(self._policy.look_again_s)
+        return bool(bands)
+
+    async def _take_ordinary(self, bands: Sequence[ReadyBand]) -> int:
+        """How many leases were taken."""
+        took = 0
+        for band in sorted(bands, key=lambda band: band.band):
+            mine = Counter(self._held.values())[band.flow]
+            room = min(self._policy.leases - self.held, self._policy.leases_per_flow - mine, band.ready)
+            if room > 0:
+                took += await self._take(band, limit=room, alone=False)
+        return took
+
+    async def _take(self, band: ReadyBand, *, limit: int, alone: bool) -> int:
+        latest = self._pool.info.model
+        leases = await self._queue.lease(band.flow, self._name, band=band.band, limit=limit, alone=alone, latest=latest)
+        for lease in leases:
+            self._begin(lease)
+        if alone and leases:
+            await asyncio.wait(list(self._held))
+        return len(leases)
+
+    def _begin(self, lease: Lease) -> None:
+        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease)
+        task = asyncio.create_task(work.run(), name=f"lease-{lease.task_id}")
+        self._held[task] = lease.flow
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._held.pop(task, None)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("lease_defect", exc_info=error)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until a held task ends, but not longer."""
+        if self._held:
+            await asyncio.wait(self._held, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+    async def _until_ready(self) -> None:
+        """Until a task is ready under one of the names, or a while has passed."""
+        waits = [asyncio.ensure_future(self._queue.wait_ready(name, self._policy.wait_ready_s)) for name in self._names]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(waits)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
