@@ -1,0 +1,1 @@
+"""Parts of the sharing simulation: traffic, a modelled teacher, queues to compare, and measures."""

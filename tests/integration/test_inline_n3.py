@@ -1,0 +1,77 @@
+"""The whole system against a hundred lines: the first steps of `--inline` equal those of the single-process reference loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from examples.tiny import task
+from examples.tiny.decode import load_model
+from examples.tiny.try_opd import batches, log_likelihood
+from preceptor.config.settings import ClientSettings
+from preceptor.learner import Learner, RunFolder, RunPlan, training_prompts
+from preceptor.learner.inline import in_this_process
+from preceptor.recipes import compile_recipe, load_recipe
+from tests.reference.opd_loop import Settings, distil, k1_policy_gradient, reverse_kl_tail
+
+ROOT = Path(__file__).parents[2]
+PAIR = ROOT / "examples" / "tiny"
+STEPS, PROMPTS, RATE = 3, 4, 3e-4
+ENVIRON = {
+    "PRECEPTOR_TEACHER_MODEL": f"tiny-teacher={PAIR / 'teacher'}",
+    "PRECEPTOR_ROLLOUT_MODEL": f"tiny={PAIR / 'student'}",
+    "PRECEPTOR_STUDENT_MODEL": f"tiny={PAIR / 'student'}",
+}
+OVERRIDES = (
+    f"schedule.steps={STEPS}",
+    f"schedule.prompts_per_step={PROMPTS}",
+    f"optimizer.learning_rate={RATE}",
+    "schedule.checkpoint_every_steps=2",
+    "evaluation=null",
+)
+
+
+def reference(objective, *, teacher_writes: bool = False):
+    torch.set_num_threads(1)
+    student = load_model("student")
+    settings = Settings(learning_rate=RATE, teacher_writes=teacher_writes)
+    loop = distil(student, load_model("teacher"), batches(task.load("distil"), PROMPTS), objective, settings)
+    return [next(loop) for _ in range(STEPS)], student.state_dict()
+
+
+async def inline(recipe_name: str, runs: Path, writers: str | None = None) -> Path:
+    recipe = load_recipe(ROOT / "recipes" / f"{recipe_name}.yaml", OVERRIDES)
+    plan = RunPlan("n3", "local", compile_recipe(recipe), training_prompts(recipe))
+    async with in_this_process(ClientSettings(writers=writers), runs, environ=ENVIRON) as ports:
+        await Learner(plan, ports, RunFolder.of(runs, "n3")).run()
+    return runs / "n3"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "objective", "writers"),
+    [
+        ("tiny-reverse-kl", reverse_kl_tail, None),
+        ("tiny-k1", k1_policy_gradient, None),
+        ("tiny-sft", log_likelihood, f"tiny-teacher={PAIR / 'teacher'}"),
+    ],
+)
+def test_the_first_steps_are_those_of_the_reference_loop(tmp_path: Path, recipe, objective, writers) -> None:
+    folder = asyncio.run(inline(recipe, tmp_path, writers))
+    metrics, weights = reference(objective, teacher_writes=writers is not None)
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    for ours, theirs in zip(steps, metrics, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
+    published = load_file(newest_version(folder))
+    for name, value in published.items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def newest_version(folder: Path) -> Path:
+    return max((folder / "versions").glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
