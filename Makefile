@@ -1,0 +1,108 @@
+# What a contributor runs. Every target with a "## text" stands in `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+# Whole files go to a worker each, so that a module's servers start once.
+WORKERS ?= 2
+DEMO_ARGS ?=
+COMPOSE_ARGS ?=
+
+# Relative, so that a checkout whose path has a space works.
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+# A change of what is wanted makes another stamp; without one, `make install` is done before it starts.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints/dev.txt | cksum | tr ' ' '-')
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' Makefile | sort | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+
+.PHONY: install
+install: $(STAMP) ## Create .venv with everything for development (PIP_ARGS="..." goes to pip)
+
+$(STAMP):
+	@"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(RUN) pip install --quiet --editable '.[local,dev]' --constraint constraints/dev.txt $(PIP_ARGS)
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+.PHONY: demo
+demo: install ## Distil the bundled pair through real services, with two controls and a report
+	$(RUN) preceptor demo $(DEMO_ARGS)
+
+.PHONY: demo-shared
+demo-shared: install ## Three jobs share one teacher; each must end with the bits of its solo run
+	$(RUN) preceptor demo --shared $(DEMO_ARGS)
+
+.PHONY: demo-black-box
+demo-black-box: install ## The teacher is reached only through a provider's HTTP API: verdicts, no log-probabilities
+	$(RUN) preceptor demo --black-box $(DEMO_ARGS)
+
+.PHONY: test
+test: install ## Run the tests (PYTEST_ARGS="..." goes to pytest)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm" $(PYTEST_ARGS)
+
+.PHONY: test-slow
+test-slow: install ## Run the tests that need more than a few seconds
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "slow and not vllm" $(PYTEST_ARGS) || test $$? -eq 5  # 5: nothing is marked slow
+
+.PHONY: test-compose
+test-compose: ## Run the compose file on real containers, or say why this machine cannot (COMPOSE_ARGS="--cache FILE")
+	"$(PYTHON)" -m tests.compose $(COMPOSE_ARGS)
+
+.PHONY: check
+check: install ## Lint, format, types, layers, generated code
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(MAKE) proto-check
+
+.PHONY: format
+format: install ## Rewrite the code in the house format
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+.PHONY: proto
+proto: ## Generate the protobuf code again, in a pinned environment of its own
+	bash scripts/make_proto.sh
+
+.PHONY: proto-check
+proto-check: ## Fail if the committed protobuf code is stale
+	bash scripts/make_proto.sh --check
+
+.PHONY: light-client
+light-client: ## Install the client alone into a fresh environment and prove that it stays light
+	"$(PYTHON)" scripts/light_client_check.py
+
+.PHONY: light-client-floors
+light-client-floors: ## The same with the oldest dependencies that pyproject.toml admits
+	"$(PYTHON)" scripts/light_client_check.py --floors
+
+.PHONY: bench-codec
+bench-codec: install ## Bytes per row and speed of the codec against JSON
+	$(RUN) benchmarks.bench_codec
+
+.PHONY: bench-sim
+bench-sim: install ## How fairly the scheduler shares one teacher, in virtual time
+	$(RUN) benchmarks.sim_sharing
+
+.PHONY: docs
+docs: install ## Write the parts of docs/ that follow from the code
+	$(BIN)/python scripts/write_docs.py
+
+.PHONY: constraints
+constraints: install ## Write constraints/*.txt from the versions installed now
+	$(BIN)/python scripts/freeze_constraints.py
+
+.PHONY: clean
+clean: ## Remove what make has made: environments, caches, built packages
+	rm -rf .venv .venv-proto dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
