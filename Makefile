@@ -49,9 +49,16 @@ demo-black-box: install ## The teacher is reached only through a provider's HTTP
 test: install ## Run the tests (PYTEST_ARGS="..." goes to pytest)
 	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm" $(PYTEST_ARGS)
 
+# Every file with a property in it.
+FUZZED = $(shell grep -rl --include='test_*.py' 'from hypothesis' tests)
+
 .PHONY: test-slow
 test-slow: install ## Run the tests that need more than a few seconds
 	OMP_NUM_THREADS=1 $(RUN) pytest -m "slow and not vllm" $(PYTEST_ARGS) || test $$? -eq 5  # 5: nothing is marked slow
+
+.PHONY: fuzz
+fuzz: install ## Look for examples that break a property: new ones each time (PYTEST_ARGS="-k codec" narrows it)
+	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm" $(FUZZED) $(PYTEST_ARGS)
 
 .PHONY: test-compose
 test-compose: ## Run the compose file on real containers, or say why this machine cannot (COMPOSE_ARGS="--cache FILE")

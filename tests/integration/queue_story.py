@@ -35,6 +35,10 @@ class Story:
     computed: Counter[str] = field(default_factory=Counter)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    workers_may_start: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.workers_may_start.set()
 
     async def run(self, harm: Callable[[Story], Awaitable[None]], limit_s: float = 60.0) -> None:
         async with asyncio.timeout(limit_s), asyncio.TaskGroup() as group:
@@ -76,6 +80,7 @@ class Story:
             await stream.open(inline_task(f"task-{n}"))
 
     async def _work(self, queue: Queue, name: str) -> None:
+        await self.workers_may_start.wait()
         while not self.done.is_set():
             leases = [*await queue.lease(self.flow, name, limit=4), *await queue.lease(self.flow, name, alone=True)]
             for lease in leases:

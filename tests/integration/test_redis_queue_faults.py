@@ -280,12 +280,14 @@ class TestWorkers:
         bounds = replace(BOUNDS, lease_s=0.4)
         story = await site.story(30, bounds=bounds)
         story.names = ("twin", "twin")
+        story.workers_may_start.clear()
         ghost = await site.queue(bounds=bounds)
 
         async def harm(story: Story) -> None:
             assert await ghost.wait_ready(TEACHER, 30.0)
             held = await ghost.lease(FLOW, "twin", limit=3)
             assert held
+            story.workers_may_start.set()
             await story.reached(1.0)
             assert {lease.task_id for lease in held} <= set(story.arrived)
 

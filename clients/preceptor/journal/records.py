@@ -177,7 +177,7 @@ def from_record(record: Record) -> JournalRecord:
         raise _unreadable(record, f"kind {record.kind} is unknown", "it was written by a newer version: use that one")
     try:
         return _build(KINDS[record.kind], record.payload)
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
         raise _unreadable(record, str(error), "") from error
 
 
@@ -185,6 +185,8 @@ def _build(kind: type[JournalRecord], payload: bytes) -> JournalRecord:
     (header_bytes,) = _LENGTH.unpack_from(payload)
     start = _LENGTH.size + header_bytes
     header = json.loads(payload[_LENGTH.size : start])
+    if not isinstance(header, dict):
+        raise TypeError("its header is not an object")
     parts = iter(_split(payload, start, header.pop("parts")))
     values: dict[str, Any] = {}
     for field in fields(kind):

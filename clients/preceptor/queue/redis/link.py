@@ -95,13 +95,13 @@ class Link:
         """What the first attempt that gets through returns; `Unavailable` when the patience ends."""
         failed: Exception | None = None
         try:
-            async with asyncio.timeout(self.patience.total_s):
+            async with asyncio.timeout(self.patience.total_s) as limit:
                 for number in count(1):
                     try:
                         result = await attempt(number)
                     except (exceptions.RedisError, OSError) as error:
                         failed = error
-                        if not _passes(error):
+                        if not _passes(error) or limit.expired():  # its one cancellation may have been swallowed on the way
                             raise
                         self._tell_away(error)
                         await asyncio.sleep(self._backoff.compute(number))

@@ -23,6 +23,7 @@ LOOK_AGAIN_S = 1.0
 FIRST_LOOK_S = 0.02  # without a listener, doubling up to the above
 SILENCE_S = 5.0  # then the listener asks whether anybody is there
 RECONNECT_S = 0.25
+CANCEL_AGAIN_S = 0.5
 KEPT_CHANNELS = 64  # channels nobody waits on right now; subscribing costs a round trip
 
 
@@ -63,10 +64,9 @@ class Wakes:
         """Waiting calls return."""
         self._closed = True
         self._ring_all()
-        if self._listener is not None:
-            self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
+        while self._listener is not None and not self._listener.done():
+            self._listener.cancel()  # again if need be: `asyncio.wait_for` inside redis may swallow one on Python 3.11
+            await asyncio.wait({self._listener}, timeout=CANCEL_AGAIN_S)
 
     # ------------------------------------------------------------ the waiter's side
 
@@ -83,7 +83,8 @@ class Wakes:
                 return found
             pause = LOOK_AGAIN_S if channel.heard.is_set() else min(2 * pause, LOOK_AGAIN_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), min(pause, left_s))
+                async with asyncio.timeout(min(pause, left_s)):
+                    await bell.wait()
         return None
 
     async def _join(self, name: str, bell: asyncio.Event) -> _Channel:
