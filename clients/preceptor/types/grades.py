@@ -19,6 +19,16 @@ class GradeItem:
 
 
 @dataclass(frozen=True, slots=True)
+class CriterionVerdict:
+    """What a grader says of one criterion. `score` is None unless `validity` is OK."""
+
+    name: str
+    validity: Validity
+    score: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A grader's judgement of one response, and what it cost. `reward` is None unless `validity` is OK."""
 
@@ -30,6 +40,9 @@ class Verdict:
     prompt_tokens: int = 0  # as the provider counted them
     completion_tokens: int = 0
     receipt: Receipt | None = None
+    criteria: tuple[CriterionVerdict, ...] = ()
+    step_rewards: tuple[float, ...] = ()  # one for each step that the grader tells apart; float32 on the wire
+    cost_usd: float | None = None  # None: the operator gave no prices
 
     @property
     def tokens(self) -> int:

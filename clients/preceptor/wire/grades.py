@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from preceptor.codec import Validity
 from preceptor.errors import Corrupt
-from preceptor.types.grades import GradeItem, Verdict
+from preceptor.types.grades import CriterionVerdict, GradeItem, Verdict
 from preceptor.wire.enums import known
 from preceptor.wire.models import receipt_from_proto, receipt_to_proto
 from preceptor_proto.v1 import common_pb2, teacher_pb2
@@ -24,9 +26,12 @@ def verdict_to_proto(verdict: Verdict) -> teacher_pb2.Verdict:
     """A reward that is not there is NaN, never a number."""
     message = teacher_pb2.Verdict(
         validity=common_pb2.Validity.Name(verdict.validity),
-        reward=math.nan if verdict.reward is None else verdict.reward,
+        reward=_or_nan(verdict.reward),
+        criteria=[_criterion_to_proto(criterion) for criterion in verdict.criteria],
         reason=verdict.reason,
         critique=verdict.critique,
+        step_rewards_f32le=np.asarray(verdict.step_rewards, "<f4").tobytes(),
+        cost_usd=verdict.cost_usd,
         calls=verdict.calls,
         prompt_tokens=verdict.prompt_tokens,
         completion_tokens=verdict.completion_tokens,
@@ -37,22 +42,58 @@ def verdict_to_proto(verdict: Verdict) -> teacher_pb2.Verdict:
 
 
 def verdict_from_proto(message: teacher_pb2.Verdict, field: str = "verdict") -> Verdict:
-    """Refuses a verdict whose validity and reward contradict each other."""
-    validity = known(Validity, message.validity, f"{field}.validity")
-    if (validity is Validity.OK) != math.isfinite(message.reward):
-        raise Corrupt(
-            f"{field} is {validity.name} with reward {message.reward}",
-            field=f"{field}.reward",
-            value=message.reward,
-            limit="a finite number exactly where the validity is OK",
-        )
+    """Refuses a verdict whose validity and numbers contradict each other."""
+    validity, reward = _judged(message.validity, message.reward, field, "reward")
     return Verdict(
         validity,
-        message.reward if validity is Validity.OK else None,
-        message.reason,
-        message.critique,
-        message.calls,
-        message.prompt_tokens,
-        message.completion_tokens,
-        receipt_from_proto(message.receipt) if message.HasField("receipt") else None,
+        reward,
+        reason=message.reason,
+        critique=message.critique,
+        calls=message.calls,
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        receipt=receipt_from_proto(message.receipt) if message.HasField("receipt") else None,
+        criteria=tuple(_criterion_from_proto(each, f"{field}.criteria[{n}]") for n, each in enumerate(message.criteria)),
+        step_rewards=_step_rewards(message.step_rewards_f32le, field),
+        cost_usd=message.cost_usd if message.HasField("cost_usd") else None,
     )
+
+
+def _criterion_to_proto(criterion: CriterionVerdict) -> teacher_pb2.CriterionVerdict:
+    validity = common_pb2.Validity.Name(criterion.validity)
+    return teacher_pb2.CriterionVerdict(
+        name=criterion.name, validity=validity, score=_or_nan(criterion.score), reason=criterion.reason
+    )
+
+
+def _criterion_from_proto(message: teacher_pb2.CriterionVerdict, field: str) -> CriterionVerdict:
+    validity, score = _judged(message.validity, message.score, field, "score")
+    return CriterionVerdict(message.name, validity, score, message.reason)
+
+
+def _step_rewards(packed: bytes, field: str) -> tuple[float, ...]:
+    if len(packed) % 4:
+        raise Corrupt(
+            f"{field}.step_rewards_f32le is cut off",
+            field=f"{field}.step_rewards_f32le",
+            value=f"{len(packed)} bytes",
+            limit="4 bytes each",
+        )
+    return tuple(np.frombuffer(packed, "<f4").tolist())
+
+
+def _or_nan(number: float | None) -> float:
+    return math.nan if number is None else number
+
+
+def _judged(validity_number: int, number: float, field: str, name: str) -> tuple[Validity, float | None]:
+    """The number of something valid, None for the rest; a contradiction is refused."""
+    validity = known(Validity, validity_number, f"{field}.validity")
+    if (validity is Validity.OK) != math.isfinite(number):
+        raise Corrupt(
+            f"{field} is {validity.name} with {name} {number}",
+            field=f"{field}.{name}",
+            value=number,
+            limit="a finite number exactly where the validity is OK",
+        )
+    return validity, number if validity is Validity.OK else None

@@ -26,7 +26,7 @@ from preceptor_proto.v1 import common_pb2 as preceptor__proto_dot_v1_dot_common_
 from preceptor_proto.v1 import limits_pb2 as preceptor__proto_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n preceptor_proto/v1/rollout.proto\x12\x0cpreceptor.v1\x1a\x1fpreceptor_proto/v1/common.proto\x1a\x1fpreceptor_proto/v1/limits.proto\"\x18\n\x16RolloutDescribeRequest\"|\n\x14RolloutDescribeReply\x12(\n\x07student\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.ModelInfo\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.preceptor.v1.ServiceState\x12\x0f\n\x07\x65os_ids\x18\x03 \x03(\r\"A\n\x0b\x43hatMessage\x12\x16\n\x04role\x18\x01 \x01(\tB\x08\xaa\xd4\x18\x04(@H\x01\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xaa\xd4\x18\x05(\x80\x80\x80\x08\"e\n\x0c\x43onversation\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32\x19.preceptor.v1.ChatMessageB\t\xaa\xd4\x18\x05\x38\x01@\x80 \x12\x1d\n\x15\x61\x64\x64_generation_prompt\x18\x02 \x01(\x08\"j\n\nRenderItem\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1a.preceptor.v1.ConversationH\x00\x12\x19\n\x04text\x18\x02 \x01(\tB\t\xaa\xd4\x18\x05(\x80\x80\x80\x08H\x00\x42\r\n\x05input\x12\x04\xb0\xd4\x18\x01\"C\n\rRenderRequest\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32\x18.preceptor.v1.RenderItemB\t\xaa\xd4\x18\x05\x38\x01@\x80 \"e\n\x0bRenderReply\x12#\n\x03ids\x18\x01 \x03(\x0b\x32\x16.preceptor.v1.TokenIds\x12\x18\n\x10tokenizer_sha256\x18\x02 \x01(\x0c\x12\x17\n\x0ftemplate_sha256\x18\x03 \x01(\x0c\"\x9d\x02\n\x08Sampling\x12\x30\n\x0btemperature\x18\x01 \x01(\x01\x42\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00@\x8f@H\x00\x88\x01\x01\x12*\n\x05top_p\x18\x02 \x01(\x01\x42\x16\xaa\xd4\x18\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x1c\n\x05top_k\x18\x03 \x01(\rB\r\xaa\xd4\x18\t\x11\x00\x00\x00\x00\x00\x00\x10\x41\x12.\n\x0emax_new_tokens\x18\x04 \x01(\rB\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00\x30\x41\x12\x17\n\x04stop\x18\x05 \x03(\tB\t\xaa\xd4\x18\x05(\x80\x08@@\x12\x1e\n\x0e\x65xtra_stop_ids\x18\x06 \x03(\rB\x06\xaa\xd4\x18\x02@@\x12\x12\n\nignore_eos\x18\x07 \x01(\x08\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"\xa1\x01\n\x0eGeneratePrompt\x12\x0e\n\x06prompt\x18\x01 \x01(\x04\x12/\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.TokenIdsB\x06\xaa\xd4\x18\x02H\x01\x12\'\n\x07samples\x18\x03 \x01(\rB\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00\x90@\x12\x14\n\x0c\x66irst_sample\x18\x04 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\"\xec\x02\n\x0fGenerateRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x38\n\x07prompts\x18\x03 \x03(\x0b\x32\x1c.preceptor.v1.GeneratePromptB\t\xaa\xd4\x18\x05\x38\x01@\x80 \x12\x30\n\x08sampling\x18\x04 \x01(\x0b\x32\x16.preceptor.v1.SamplingB\x06\xaa\xd4\x18\x02H\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12#\n\x0cstudent_topk\x18\x06 \x01(\rB\r\xaa\xd4\x18\t\x11\x00\x00\x00\x00\x00\x00\xb0@\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x12\n\nwrite_logs\x18\x08 \x01(\x08\x12\x16\n\x03job\x18\t \x01(\tB\t\xaa\xd4\x18\x05(\x80\x01P\x01\x12\x1c\n\x0fmin_weight_step\x18\n \x01(\x04H\x00\x88\x01\x01\x12\x1d\n\x0bpolicy_json\x18\x0b \x01(\tB\x08\xaa\xd4\x18\x04(\x80\x80\x04\x42\x12\n\x10_min_weight_step\"\xa4\x02\n\rRolloutResult\x12#\n\x02id\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.RolloutId\x12(\n\x08sequence\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.Sequence\x12*\n\tbehaviour\x18\x03 \x01(\x0b\x32\x17.preceptor.v1.Behaviour\x12\x30\n\x0cstudent_topk\x18\x04 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIds\x12\x31\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1a.preceptor.v1.FinishReason\x12\x0c\n\x04text\x18\x06 \x01(\t\x12%\n\x05model\x18\x07 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\"{\n\rGenerateReply\x12.\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.preceptor.v1.RolloutResultH\x00\x12/\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1c.preceptor.v1.RolloutFailureH\x00\x42\t\n\x07outcome\"_\n\x0eRolloutFailure\x12#\n\x02id\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.RolloutId\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.preceptor.v1.ErrorDetail\"\xf6\x01\n\x08LogEntry\x12\x1d\n\x06schema\x18\x01 \x01(\rB\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12(\n\x07segment\x18\x03 \x01(\x0b\x32\x15.preceptor.v1.SegmentH\x00\x12\'\n\x05\x63lose\x18\x04 \x01(\x0b\x32\x16.preceptor.v1.LogCloseH\x00\x12*\n\tbehaviour\x18\x05 \x01(\x0b\x32\x17.preceptor.v1.Behaviour\x12.\n\ncandidates\x18\x06 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIdsB\x0c\n\x04\x62ody\x12\x04\xb0\xd4\x18\x01\"E\n\x08LogClose\x12\x39\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1a.preceptor.v1.FinishReasonB\x06\xaa\xd4\x18\x02H\x01\">\n\rWeightVersion\x12-\n\x05model\x18\x01 \x01(\x0b\x32\x16.preceptor.v1.ModelRefB\x06\xaa\xd4\x18\x02H\x01\"t\n\x12LoadWeightsRequest\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1b.preceptor.v1.WeightVersionB\x06\xaa\xd4\x18\x02H\x01\x12(\n\x06policy\x18\x02 \x01(\x0e\x32\x18.preceptor.v1.SwapPolicy\"I\n\x10LoadWeightsReply\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\x12\x0e\n\x06load_s\x18\x02 \x01(\x02*T\n\nSwapPolicy\x12\x16\n\x12SWAP_POLICY_FINISH\x10\x00\x12\x19\n\x15SWAP_POLICY_REPREFILL\x10\x01\x12\x13\n\x0fSWAP_POLICY_MIX\x10\x02\x32\xbc\x02\n\x07Rollout\x12T\n\x08\x44\x65scribe\x12$.preceptor.v1.RolloutDescribeRequest\x1a\".preceptor.v1.RolloutDescribeReply\x12@\n\x06Render\x12\x1b.preceptor.v1.RenderRequest\x1a\x19.preceptor.v1.RenderReply\x12H\n\x08Generate\x12\x1d.preceptor.v1.GenerateRequest\x1a\x1b.preceptor.v1.GenerateReply0\x01\x12O\n\x0bLoadWeights\x12 .preceptor.v1.LoadWeightsRequest\x1a\x1e.preceptor.v1.LoadWeightsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n preceptor_proto/v1/rollout.proto\x12\x0cpreceptor.v1\x1a\x1fpreceptor_proto/v1/common.proto\x1a\x1fpreceptor_proto/v1/limits.proto\"\x18\n\x16RolloutDescribeRequest\"|\n\x14RolloutDescribeReply\x12(\n\x07student\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.ModelInfo\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.preceptor.v1.ServiceState\x12\x0f\n\x07\x65os_ids\x18\x03 \x03(\r\"A\n\x0b\x43hatMessage\x12\x16\n\x04role\x18\x01 \x01(\tB\x08\xaa\xd4\x18\x04(@H\x01\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xaa\xd4\x18\x05(\x80\x80\x80\x08\"e\n\x0c\x43onversation\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32\x19.preceptor.v1.ChatMessageB\t\xaa\xd4\x18\x05\x38\x01@\x80 \x12\x1d\n\x15\x61\x64\x64_generation_prompt\x18\x02 \x01(\x08\"j\n\nRenderItem\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1a.preceptor.v1.ConversationH\x00\x12\x19\n\x04text\x18\x02 \x01(\tB\t\xaa\xd4\x18\x05(\x80\x80\x80\x08H\x00\x42\r\n\x05input\x12\x04\xb0\xd4\x18\x01\"C\n\rRenderRequest\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32\x18.preceptor.v1.RenderItemB\t\xaa\xd4\x18\x05\x38\x01@\x80 \"e\n\x0bRenderReply\x12#\n\x03ids\x18\x01 \x03(\x0b\x32\x16.preceptor.v1.TokenIds\x12\x18\n\x10tokenizer_sha256\x18\x02 \x01(\x0c\x12\x17\n\x0ftemplate_sha256\x18\x03 \x01(\x0c\"?\n\rPiecesRequest\x12.\n\x03ids\x18\x01 \x03(\x0b\x32\x16.preceptor.v1.TokenIdsB\t\xaa\xd4\x18\x05\x38\x01@\x80 \"/\n\x0bTokenPieces\x12\x0c\n\x04utf8\x18\x01 \x03(\x0c\x12\x12\n\nspecial_u8\x18\x02 \x01(\x0c\"R\n\x0bPiecesReply\x12)\n\x06pieces\x18\x01 \x03(\x0b\x32\x19.preceptor.v1.TokenPieces\x12\x18\n\x10tokenizer_sha256\x18\x02 \x01(\x0c\"\x9d\x02\n\x08Sampling\x12\x30\n\x0btemperature\x18\x01 \x01(\x01\x42\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00@\x8f@H\x00\x88\x01\x01\x12*\n\x05top_p\x18\x02 \x01(\x01\x42\x16\xaa\xd4\x18\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x1c\n\x05top_k\x18\x03 \x01(\rB\r\xaa\xd4\x18\t\x11\x00\x00\x00\x00\x00\x00\x10\x41\x12.\n\x0emax_new_tokens\x18\x04 \x01(\rB\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00\x30\x41\x12\x17\n\x04stop\x18\x05 \x03(\tB\t\xaa\xd4\x18\x05(\x80\x08@@\x12\x1e\n\x0e\x65xtra_stop_ids\x18\x06 \x03(\rB\x06\xaa\xd4\x18\x02@@\x12\x12\n\nignore_eos\x18\x07 \x01(\x08\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"\xa1\x01\n\x0eGeneratePrompt\x12\x0e\n\x06prompt\x18\x01 \x01(\x04\x12/\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.TokenIdsB\x06\xaa\xd4\x18\x02H\x01\x12\'\n\x07samples\x18\x03 \x01(\rB\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00\x90@\x12\x14\n\x0c\x66irst_sample\x18\x04 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\"\xec\x02\n\x0fGenerateRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x38\n\x07prompts\x18\x03 \x03(\x0b\x32\x1c.preceptor.v1.GeneratePromptB\t\xaa\xd4\x18\x05\x38\x01@\x80 \x12\x30\n\x08sampling\x18\x04 \x01(\x0b\x32\x16.preceptor.v1.SamplingB\x06\xaa\xd4\x18\x02H\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12#\n\x0cstudent_topk\x18\x06 \x01(\rB\r\xaa\xd4\x18\t\x11\x00\x00\x00\x00\x00\x00\xb0@\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x12\n\nwrite_logs\x18\x08 \x01(\x08\x12\x16\n\x03job\x18\t \x01(\tB\t\xaa\xd4\x18\x05(\x80\x01P\x01\x12\x1c\n\x0fmin_weight_step\x18\n \x01(\x04H\x00\x88\x01\x01\x12\x1d\n\x0bpolicy_json\x18\x0b \x01(\tB\x08\xaa\xd4\x18\x04(\x80\x80\x04\x42\x12\n\x10_min_weight_step\"\xa4\x02\n\rRolloutResult\x12#\n\x02id\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.RolloutId\x12(\n\x08sequence\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.Sequence\x12*\n\tbehaviour\x18\x03 \x01(\x0b\x32\x17.preceptor.v1.Behaviour\x12\x30\n\x0cstudent_topk\x18\x04 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIds\x12\x31\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1a.preceptor.v1.FinishReason\x12\x0c\n\x04text\x18\x06 \x01(\t\x12%\n\x05model\x18\x07 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\"{\n\rGenerateReply\x12.\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.preceptor.v1.RolloutResultH\x00\x12/\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1c.preceptor.v1.RolloutFailureH\x00\x42\t\n\x07outcome\"_\n\x0eRolloutFailure\x12#\n\x02id\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.RolloutId\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.preceptor.v1.ErrorDetail\"\xf6\x01\n\x08LogEntry\x12\x1d\n\x06schema\x18\x01 \x01(\rB\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12(\n\x07segment\x18\x03 \x01(\x0b\x32\x15.preceptor.v1.SegmentH\x00\x12\'\n\x05\x63lose\x18\x04 \x01(\x0b\x32\x16.preceptor.v1.LogCloseH\x00\x12*\n\tbehaviour\x18\x05 \x01(\x0b\x32\x17.preceptor.v1.Behaviour\x12.\n\ncandidates\x18\x06 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIdsB\x0c\n\x04\x62ody\x12\x04\xb0\xd4\x18\x01\"E\n\x08LogClose\x12\x39\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1a.preceptor.v1.FinishReasonB\x06\xaa\xd4\x18\x02H\x01\">\n\rWeightVersion\x12-\n\x05model\x18\x01 \x01(\x0b\x32\x16.preceptor.v1.ModelRefB\x06\xaa\xd4\x18\x02H\x01\"t\n\x12LoadWeightsRequest\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1b.preceptor.v1.WeightVersionB\x06\xaa\xd4\x18\x02H\x01\x12(\n\x06policy\x18\x02 \x01(\x0e\x32\x18.preceptor.v1.SwapPolicy\"I\n\x10LoadWeightsReply\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\x12\x0e\n\x06load_s\x18\x02 \x01(\x02*T\n\nSwapPolicy\x12\x16\n\x12SWAP_POLICY_FINISH\x10\x00\x12\x19\n\x15SWAP_POLICY_REPREFILL\x10\x01\x12\x13\n\x0fSWAP_POLICY_MIX\x10\x02\x32\xfe\x02\n\x07Rollout\x12T\n\x08\x44\x65scribe\x12$.preceptor.v1.RolloutDescribeRequest\x1a\".preceptor.v1.RolloutDescribeReply\x12@\n\x06Render\x12\x1b.preceptor.v1.RenderRequest\x1a\x19.preceptor.v1.RenderReply\x12@\n\x06Pieces\x12\x1b.preceptor.v1.PiecesRequest\x1a\x19.preceptor.v1.PiecesReply\x12H\n\x08Generate\x12\x1d.preceptor.v1.GenerateRequest\x1a\x1b.preceptor.v1.GenerateReply0\x01\x12O\n\x0bLoadWeights\x12 .preceptor.v1.LoadWeightsRequest\x1a\x1e.preceptor.v1.LoadWeightsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENDERITEM'].fields_by_name['text']._serialized_options = b'\252\324\030\005(\200\200\200\010'
   _globals['_RENDERREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_RENDERREQUEST'].fields_by_name['items']._serialized_options = b'\252\324\030\0058\001@\200 '
+  _globals['_PIECESREQUEST'].fields_by_name['ids']._loaded_options = None
+  _globals['_PIECESREQUEST'].fields_by_name['ids']._serialized_options = b'\252\324\030\0058\001@\200 '
   _globals['_SAMPLING'].fields_by_name['temperature']._loaded_options = None
   _globals['_SAMPLING'].fields_by_name['temperature']._serialized_options = b'\252\324\030\022\t\000\000\000\000\000\000\000\000\021\000\000\000\000\000@\217@'
   _globals['_SAMPLING'].fields_by_name['top_p']._loaded_options = None
@@ -83,8 +85,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEIGHTVERSION'].fields_by_name['model']._serialized_options = b'\252\324\030\002H\001'
   _globals['_LOADWEIGHTSREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_LOADWEIGHTSREQUEST'].fields_by_name['version']._serialized_options = b'\252\324\030\002H\001'
-  _globals['_SWAPPOLICY']._serialized_start=2631
-  _globals['_SWAPPOLICY']._serialized_end=2715
+  _globals['_SWAPPOLICY']._serialized_start=2829
+  _globals['_SWAPPOLICY']._serialized_end=2913
   _globals['_ROLLOUTDESCRIBEREQUEST']._serialized_start=116
   _globals['_ROLLOUTDESCRIBEREQUEST']._serialized_end=140
   _globals['_ROLLOUTDESCRIBEREPLY']._serialized_start=142
@@ -99,28 +101,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENDERREQUEST']._serialized_end=613
   _globals['_RENDERREPLY']._serialized_start=615
   _globals['_RENDERREPLY']._serialized_end=716
-  _globals['_SAMPLING']._serialized_start=719
-  _globals['_SAMPLING']._serialized_end=1004
-  _globals['_GENERATEPROMPT']._serialized_start=1007
-  _globals['_GENERATEPROMPT']._serialized_end=1168
-  _globals['_GENERATEREQUEST']._serialized_start=1171
-  _globals['_GENERATEREQUEST']._serialized_end=1535
-  _globals['_ROLLOUTRESULT']._serialized_start=1538
-  _globals['_ROLLOUTRESULT']._serialized_end=1830
-  _globals['_GENERATEREPLY']._serialized_start=1832
-  _globals['_GENERATEREPLY']._serialized_end=1955
-  _globals['_ROLLOUTFAILURE']._serialized_start=1957
-  _globals['_ROLLOUTFAILURE']._serialized_end=2052
-  _globals['_LOGENTRY']._serialized_start=2055
-  _globals['_LOGENTRY']._serialized_end=2301
-  _globals['_LOGCLOSE']._serialized_start=2303
-  _globals['_LOGCLOSE']._serialized_end=2372
-  _globals['_WEIGHTVERSION']._serialized_start=2374
-  _globals['_WEIGHTVERSION']._serialized_end=2436
-  _globals['_LOADWEIGHTSREQUEST']._serialized_start=2438
-  _globals['_LOADWEIGHTSREQUEST']._serialized_end=2554
-  _globals['_LOADWEIGHTSREPLY']._serialized_start=2556
-  _globals['_LOADWEIGHTSREPLY']._serialized_end=2629
-  _globals['_ROLLOUT']._serialized_start=2718
-  _globals['_ROLLOUT']._serialized_end=3034
+  _globals['_PIECESREQUEST']._serialized_start=718
+  _globals['_PIECESREQUEST']._serialized_end=781
+  _globals['_TOKENPIECES']._serialized_start=783
+  _globals['_TOKENPIECES']._serialized_end=830
+  _globals['_PIECESREPLY']._serialized_start=832
+  _globals['_PIECESREPLY']._serialized_end=914
+  _globals['_SAMPLING']._serialized_start=917
+  _globals['_SAMPLING']._serialized_end=1202
+  _globals['_GENERATEPROMPT']._serialized_start=1205
+  _globals['_GENERATEPROMPT']._serialized_end=1366
+  _globals['_GENERATEREQUEST']._serialized_start=1369
+  _globals['_GENERATEREQUEST']._serialized_end=1733
+  _globals['_ROLLOUTRESULT']._serialized_start=1736
+  _globals['_ROLLOUTRESULT']._serialized_end=2028
+  _globals['_GENERATEREPLY']._serialized_start=2030
+  _globals['_GENERATEREPLY']._serialized_end=2153
+  _globals['_ROLLOUTFAILURE']._serialized_start=2155
+  _globals['_ROLLOUTFAILURE']._serialized_end=2250
+  _globals['_LOGENTRY']._serialized_start=2253
+  _globals['_LOGENTRY']._serialized_end=2499
+  _globals['_LOGCLOSE']._serialized_start=2501
+  _globals['_LOGCLOSE']._serialized_end=2570
+  _globals['_WEIGHTVERSION']._serialized_start=2572
+  _globals['_WEIGHTVERSION']._serialized_end=2634
+  _globals['_LOADWEIGHTSREQUEST']._serialized_start=2636
+  _globals['_LOADWEIGHTSREQUEST']._serialized_end=2752
+  _globals['_LOADWEIGHTSREPLY']._serialized_start=2754
+  _globals['_LOADWEIGHTSREPLY']._serialized_end=2827
+  _globals['_ROLLOUT']._serialized_start=2916
+  _globals['_ROLLOUT']._serialized_end=3298
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,28 @@ class RenderReply(_message.Message):
     template_sha256: bytes
     def __init__(self, ids: _Optional[_Iterable[_Union[_common_pb2.TokenIds, _Mapping]]] = ..., tokenizer_sha256: _Optional[bytes] = ..., template_sha256: _Optional[bytes] = ...) -> None: ...
 
+class PiecesRequest(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenIds]
+    def __init__(self, ids: _Optional[_Iterable[_Union[_common_pb2.TokenIds, _Mapping]]] = ...) -> None: ...
+
+class TokenPieces(_message.Message):
+    __slots__ = ("utf8", "special_u8")
+    UTF8_FIELD_NUMBER: _ClassVar[int]
+    SPECIAL_U8_FIELD_NUMBER: _ClassVar[int]
+    utf8: _containers.RepeatedScalarFieldContainer[bytes]
+    special_u8: bytes
+    def __init__(self, utf8: _Optional[_Iterable[bytes]] = ..., special_u8: _Optional[bytes] = ...) -> None: ...
+
+class PiecesReply(_message.Message):
+    __slots__ = ("pieces", "tokenizer_sha256")
+    PIECES_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    pieces: _containers.RepeatedCompositeFieldContainer[TokenPieces]
+    tokenizer_sha256: bytes
+    def __init__(self, pieces: _Optional[_Iterable[_Union[TokenPieces, _Mapping]]] = ..., tokenizer_sha256: _Optional[bytes] = ...) -> None: ...
+
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "max_new_tokens", "stop", "extra_stop_ids", "ignore_eos")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class RolloutStub(object):
                 request_serializer=preceptor__proto_dot_v1_dot_rollout__pb2.RenderRequest.SerializeToString,
                 response_deserializer=preceptor__proto_dot_v1_dot_rollout__pb2.RenderReply.FromString,
                 _registered_method=True)
+        self.Pieces = channel.unary_unary(
+                '/preceptor.v1.Rollout/Pieces',
+                request_serializer=preceptor__proto_dot_v1_dot_rollout__pb2.PiecesRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_rollout__pb2.PiecesReply.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/preceptor.v1.Rollout/Generate',
                 request_serializer=preceptor__proto_dot_v1_dot_rollout__pb2.GenerateRequest.SerializeToString,
@@ -67,6 +72,13 @@ class RolloutServicer(object):
 
     def Render(self, request, context):
         """Messages or text to ids. The only place that encodes text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pieces(self, request, context):
+        """What each id stands for: for people, never encoded again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +110,11 @@ def add_RolloutServicer_to_server(servicer, server):
                     servicer.Render,
                     request_deserializer=preceptor__proto_dot_v1_dot_rollout__pb2.RenderRequest.FromString,
                     response_serializer=preceptor__proto_dot_v1_dot_rollout__pb2.RenderReply.SerializeToString,
+            ),
+            'Pieces': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pieces,
+                    request_deserializer=preceptor__proto_dot_v1_dot_rollout__pb2.PiecesRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_rollout__pb2.PiecesReply.SerializeToString,
             ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
@@ -164,6 +181,33 @@ class Rollout(object):
             '/preceptor.v1.Rollout/Render',
             preceptor__proto_dot_v1_dot_rollout__pb2.RenderRequest.SerializeToString,
             preceptor__proto_dot_v1_dot_rollout__pb2.RenderReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pieces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Rollout/Pieces',
+            preceptor__proto_dot_v1_dot_rollout__pb2.PiecesRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_rollout__pb2.PiecesReply.FromString,
             options,
             channel_credentials,
             insecure,

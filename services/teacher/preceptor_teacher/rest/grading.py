@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -44,6 +45,15 @@ class GradeBody(Body):
     """The training run that this is accounted to."""
 
 
+class CriterionAnswer(Body):
+    """`score` is null unless `validity` is ok."""
+
+    name: str
+    validity: str
+    score: float | None
+    reason: str
+
+
 class VerdictAnswer(Body):
     """`reward` is null unless `validity` is ok."""
 
@@ -51,6 +61,13 @@ class VerdictAnswer(Body):
     reward: float | None
     reason: str
     critique: str
+    criteria: list[CriterionAnswer]
+    step_rewards: list[float]
+    """One for each step that the grader tells apart."""
+
+    cost_usd: float | None
+    """Null where the operator gave no prices."""
+
     calls: int
     prompt_tokens: int
     completion_tokens: int
@@ -95,6 +112,9 @@ def _result(result: teacher_pb2.GradeResult) -> dict[str, Any]:
             "reward": verdict.reward,
             "reason": verdict.reason,
             "critique": verdict.critique,
+            "criteria": [{**asdict(criterion), "validity": str(criterion.validity)} for criterion in verdict.criteria],
+            "step_rewards": list(verdict.step_rewards),
+            "cost_usd": verdict.cost_usd,
             "calls": verdict.calls,
             "prompt_tokens": verdict.prompt_tokens,
             "completion_tokens": verdict.completion_tokens,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from preceptor.types import (
     Behaviour,
     CacheTier,
     Capabilities,
+    CriterionVerdict,
     FinishReason,
     Grade,
     Hidden,
@@ -34,6 +37,7 @@ from preceptor.types import (
     TailOf,
     TimeSplit,
     Validity,
+    Verdict,
     Want,
     Window,
 )
@@ -153,6 +157,51 @@ def test_models_and_receipts_survive_field_for_field():
         time=TimeSplit(0.5, 1.0, 2.0, 4.0),
     )
     assert wire.receipt_from_proto(wire.receipt_to_proto(receipt)) == receipt
+
+
+def verdict() -> Verdict:
+    return Verdict(
+        Validity.OK,
+        0.75,
+        reason="",
+        critique="the second step carries wrongly",
+        calls=2,
+        prompt_tokens=300,
+        completion_tokens=20,
+        receipt=None,
+        criteria=(
+            CriterionVerdict("correct", Validity.OK, 1.0, "it is 1483"),
+            CriterionVerdict("clear", Validity.MISSING_PROVIDER, None, "no number"),
+        ),
+        step_rewards=(0.5, -1.0, 0.0),
+        cost_usd=0.0,
+    )
+
+
+def test_verdicts_survive_field_for_field():
+    assert wire.verdict_from_proto(wire.verdict_to_proto(verdict())) == verdict()
+    unpriced = replace(verdict(), cost_usd=None, criteria=(), step_rewards=())
+    assert wire.verdict_from_proto(wire.verdict_to_proto(unpriced)) == unpriced
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field"),
+    [
+        (lambda message: message.ClearField("reward"), None),
+        (lambda message: setattr(message, "reward", math.nan), "verdict.reward"),
+        (lambda message: setattr(message.criteria[1], "score", 0.5), "verdict.criteria[1].score"),
+        (lambda message: setattr(message, "step_rewards_f32le", b"12345"), "verdict.step_rewards_f32le"),
+    ],
+)
+def test_a_verdict_that_contradicts_itself_is_refused_by_name(spoil: Callable[[Any], object], field: str | None):
+    message = wire.verdict_to_proto(verdict())
+    spoil(message)
+    if field is None:
+        assert wire.verdict_from_proto(message).reward == 0.0  # a zero is not sent, and is a reward
+        return
+    with pytest.raises(Corrupt) as caught:
+        wire.verdict_from_proto(message)
+    assert caught.value.field == field
 
 
 def test_rollouts_survive_and_behaviour_columns_must_fit():
