@@ -17,7 +17,7 @@ from preceptor import wire
 from preceptor.client.channel import Connection, Target
 from preceptor.client.sync import SyncLoop
 from preceptor.error_details import error_of
-from preceptor.errors import PreceptorError
+from preceptor.errors import Corrupt, PreceptorError
 from preceptor.types import Ids, ModelInfo, ModelRef, Rollout, RolloutId
 from preceptor_proto.v1 import rollout_pb2
 
@@ -47,6 +47,22 @@ class Rendered:
     ids: tuple[Ids, ...]
     tokenizer_sha256: bytes
     template_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one id stands for. Its bytes may end inside a character; a special token's are its name."""
+
+    utf8: bytes
+    is_special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """For every list of ids its pieces, in order, and the digest of the tokenizer that they are from."""
+
+    lists: tuple[tuple[Piece, ...], ...]
+    tokenizer_sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +128,7 @@ class AsyncRolloutClient:
         self.connection = Connection(Target(target) if isinstance(target, str) else target)
         self._describe = self.connection.unary(f"{SERVICE}/Describe", rollout_pb2.RolloutDescribeReply)
         self._render = self.connection.unary(f"{SERVICE}/Render", rollout_pb2.RenderReply)
+        self._pieces = self.connection.unary(f"{SERVICE}/Pieces", rollout_pb2.PiecesReply)
         self._generate = self.connection.streamed(f"{SERVICE}/Generate", rollout_pb2.GenerateReply)
         self._load_weights = self.connection.unary(f"{SERVICE}/LoadWeights", rollout_pb2.LoadWeightsReply)
 
@@ -126,6 +143,12 @@ class AsyncRolloutClient:
         reply = await self.connection.call(self._render, request, deadline_s=deadline_s)
         ids = tuple(wire.ids_from_proto(one, f"ids[{i}]") for i, one in enumerate(reply.ids))
         return Rendered(ids, reply.tokenizer_sha256, reply.template_sha256)
+
+    async def pieces(self, lists: Iterable[Ids], *, deadline_s: float | None = None) -> Pieces:
+        """What the ids of each list stand for: to be read by people, never to be encoded again."""
+        request = rollout_pb2.PiecesRequest(ids=[wire.ids_to_proto(ids) for ids in lists])
+        reply = await self.connection.call(self._pieces, request, deadline_s=deadline_s)
+        return _read_pieces(reply, request)
 
     async def generate(
         self, prompts: Iterable[Prompt], options: GenerateOptions, *, deadline_s: float | None = None
@@ -166,6 +189,10 @@ class RolloutClient:
     def render(self, items: Iterable[str | Conversation], *, deadline_s: float | None = None) -> Rendered:
         """As `AsyncRolloutClient.render`."""
         return self._loop.run(lambda: self._client.render(items, deadline_s=deadline_s))
+
+    def pieces(self, lists: Iterable[Ids], *, deadline_s: float | None = None) -> Pieces:
+        """As `AsyncRolloutClient.pieces`."""
+        return self._loop.run(lambda: self._client.pieces(lists, deadline_s=deadline_s))
 
     def generate(self, prompts: Iterable[Prompt], options: GenerateOptions, *, deadline_s: float | None = None) -> list[Outcome]:
         """All outcomes, sorted by prompt and sample."""
@@ -234,6 +261,15 @@ def _item(item: str | Conversation) -> rollout_pb2.RenderItem:
     for message in item.messages:
         conversation.messages.add(role=message.role, content=message.content)
     return rollout_pb2.RenderItem(conversation=conversation)
+
+
+def _read_pieces(reply: rollout_pb2.PiecesReply, request: rollout_pb2.PiecesRequest) -> Pieces:
+    asked = [len(one.u32le) // 4 for one in request.ids]
+    got = [len(one.utf8) for one in reply.pieces]
+    if asked != got or any(len(one.special_u8) != len(one.utf8) for one in reply.pieces):
+        raise Corrupt("another number of pieces than ids", field="pieces", value=sum(got), limit=sum(asked))
+    lists = (tuple(map(Piece, one.utf8, map(bool, one.special_u8))) for one in reply.pieces)
+    return Pieces(tuple(lists), reply.tokenizer_sha256)
 
 
 async def _collected(outcomes: AsyncGenerator[Outcome]) -> list[Outcome]:

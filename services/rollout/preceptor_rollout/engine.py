@@ -17,9 +17,10 @@ from preceptor.errors import Conflict, Unsupported, VersionGone
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import chunks
-from preceptor_rollout.calls import GENERATE, RENDER, STUDENT
+from preceptor_rollout.calls import GENERATE, PIECES, RENDER, STUDENT
 from preceptor_rollout.growth import Growth
 from preceptor_rollout.options import EngineOptions
+from preceptor_rollout.pieces import Pieces
 from preceptor_rollout.render import render
 from preceptor_rollout.student import Student, load_student, load_vocabulary
 from preceptor_rollout.units import Unit
@@ -40,6 +41,7 @@ class GenerationEngine:
         torch.set_num_threads(options.threads)
         self.options = options
         self._vocabulary = load_vocabulary(options.folder)
+        self._pieces = Pieces(self._vocabulary)
         self._students: dict[ModelRef, Student] = {}  # the one used last at the end
         self._add(load_student(options, options.folder, self._vocabulary, None))
 
@@ -50,7 +52,7 @@ class GenerationEngine:
         raise Unsupported("a rollout service does not score", field="method", value="score", hint="ask a teacher service")
 
     def methods(self) -> Mapping[str, Method]:
-        return {GENERATE: self._generate, RENDER: self._render, STUDENT: self._student}
+        return {GENERATE: self._generate, PIECES: self._in_pieces, RENDER: self._render, STUDENT: self._student}
 
     def load_version(self, version: ModelRef, folder: str) -> None:
         if version not in self._students:
@@ -90,6 +92,10 @@ class GenerationEngine:
     def _render(self, payload: bytes) -> Iterator[bytes]:
         """RenderRequest in, RenderReply out."""
         yield render(rollout_pb2.RenderRequest.FromString(payload), self._vocabulary).SerializeToString()
+
+    def _in_pieces(self, payload: bytes) -> Iterator[bytes]:
+        """PiecesRequest in, PiecesReply out."""
+        yield self._pieces.answer(rollout_pb2.PiecesRequest.FromString(payload)).SerializeToString()
 
     def _student(self, payload: bytes) -> Iterator[bytes]:
         """Nothing in; RolloutDescribeReply of the newest version out."""

@@ -16,7 +16,7 @@ from preceptor.limits import check_name
 from preceptor.queue import Queue
 from preceptor.types import ModelInfo
 from preceptor_proto.v1 import rollout_pb2
-from preceptor_rollout.calls import RENDER, STUDENT
+from preceptor_rollout.calls import PIECES, RENDER, STUDENT
 from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
 from preceptor_rollout.meters import GenerationMeters
@@ -74,6 +74,7 @@ class RolloutService:
         rpcs = {
             "Describe": Rpc(self.describe, Scope.GENERATE),
             "Render": Rpc(self.render, Scope.GENERATE),
+            "Pieces": Rpc(self.pieces, Scope.GENERATE),
             "Generate": Rpc(self.generate, Scope.GENERATE),
             "LoadWeights": Rpc(self.load_weights, Scope.TRAIN),
         }
@@ -126,6 +127,11 @@ class RolloutService:
         """Ids of every item, in order."""
         reply = await self._now().engine.call(RENDER, request.SerializeToString(), timeout_s=call.remaining_s())
         return rollout_pb2.RenderReply.FromString(reply)
+
+    async def pieces(self, request: rollout_pb2.PiecesRequest, call: Call) -> rollout_pb2.PiecesReply:
+        """What every id stands for, in order."""
+        reply = await self._now().engine.call(PIECES, request.SerializeToString(), timeout_s=call.remaining_s())
+        return rollout_pb2.PiecesReply.FromString(reply)
 
     async def generate(self, request: rollout_pb2.GenerateRequest, call: Call) -> AsyncGenerator[rollout_pb2.GenerateReply]:
         """One reply for every rollout, in the order in which they end; what is wrong with the request is raised."""
