@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from preceptor.types import RaggedIds, TailOf
 from preceptor_serving.models.topk import topk_lowest_id
 from preceptor_teacher.readout import Head, RowSpec, Signals, readout
+from preceptor_teacher.readout.reduce import BLOCK_COLUMNS, entropy, log_sum_exp
 from preceptor_teacher.readout.spec import NO_TARGET
 from tests.reference import readout_oracle as oracle
 
@@ -153,6 +154,20 @@ def test_a_wide_row_is_searched_in_blocks_and_stays_exact():
     order = values.sort(dim=-1, descending=True, stable=True)
     assert torch.equal(got, order.values[:, :64])
     assert torch.equal(ids, order.indices[:, :64])
+
+
+@pytest.mark.parametrize("columns", [1, BLOCK_COLUMNS - 1, BLOCK_COLUMNS, 2 * BLOCK_COLUMNS + 5])
+def test_sums_over_blocks_of_columns_are_those_of_the_whole_row(columns):
+    rows = 3 * torch.randn(6, columns, generator=torch.Generator().manual_seed(2))
+    rows[1] = -torch.inf
+    rows[2, 1:] = -torch.inf
+    rows[3] += 1e4
+    rows[4] -= 1e4  # a row whose mass underflows unless it is taken relative to its peak
+    exact = rows.double().logsumexp(-1)
+    assert log_sum_exp(rows).tolist() == pytest.approx(exact.tolist(), rel=1e-6)
+    log_probs = rows[[0, 2, 5]].double().log_softmax(-1)
+    expected = [oracle.entropy(row) for row in log_probs.numpy()]
+    assert entropy(log_probs.float()).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_tail_keeps_what_a_subtraction_loses():

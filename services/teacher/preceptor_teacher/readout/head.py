@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-UPCAST_BLOCK_BYTES = 16 << 20
+WIDEN_BLOCK_BYTES = 8 << 20
 DIGEST_BLOCK_ROWS = 4096
 
 
@@ -33,9 +33,9 @@ class Head:
     def rows(self) -> int:
         return self.weight_vh.shape[0]
 
-    def logits(self, states_nh: Tensor) -> Tensor:
-        """A fresh [n, v] in f32 that the caller may overwrite."""
-        logits_nv = self._product(states_nh)
+    def logits(self, states_nh: Tensor, into: Tensor | None = None) -> Tensor:
+        """[n, v] in f32 that the caller may overwrite; a product on the CPU is written `into` a plane of at least n rows."""
+        logits_nv = self._product(states_nh, into)
         if self.bias_v is not None:
             logits_nv += self.bias_v
         if self.scale != 1.0:
@@ -44,22 +44,26 @@ class Head:
             logits_nv.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
         return logits_nv
 
-    def _product(self, states_nh: Tensor) -> Tensor:
+    def _product(self, states_nh: Tensor, into: Tensor | None) -> Tensor:
         weight = self.weight_vh
-        if weight.dtype == torch.float32:
-            return states_nh.float() @ weight.T
-        if weight.is_cuda and states_nh.dtype == weight.dtype:
+        if weight.is_cuda and states_nh.dtype == weight.dtype != torch.float32:
             return torch.mm(states_nh, weight.T, out_dtype=torch.float32)
-        return self._product_in_blocks(states_nh.float())
+        if weight.is_cuda and weight.dtype == torch.float32:
+            return states_nh.float() @ weight.T
+        # A large fresh plane costs as much to be mapped in as to be filled, so that the CPU is given one to use again.
+        plane_nv = states_nh.new_empty(len(states_nh), self.rows, dtype=torch.float32) if into is None else into[: len(states_nh)]
+        if weight.dtype == torch.float32:
+            return torch.mm(states_nh.float(), weight.T, out=plane_nv)
+        return self._product_in_blocks(states_nh.float(), plane_nv)
 
-    def _product_in_blocks(self, states_nh: Tensor) -> Tensor:
+    def _product_in_blocks(self, states_nh: Tensor, into_nv: Tensor) -> Tensor:
         """Widens a block of the weight at a time: a CPU product of 16-bit operands would round its result to 16 bits."""
-        logits_nv = states_nh.new_empty(len(states_nh), self.rows)
-        step = max(1, UPCAST_BLOCK_BYTES // (4 * self.weight_vh.shape[1]))
+        step = max(1, WIDEN_BLOCK_BYTES // (4 * self.weight_vh.shape[1]))
+        wide = states_nh.new_empty(min(step, self.rows), self.weight_vh.shape[1])
         for start in range(0, self.rows, step):
-            block = self.weight_vh[start : start + step].float()
-            torch.mm(states_nh, block.T, out=logits_nv[:, start : start + step])
-        return logits_nv
+            block = self.weight_vh[start : start + step]
+            torch.mm(states_nh, wide[: len(block)].copy_(block).T, out=into_nv[:, start : start + step])
+        return into_nv
 
     def sha256(self) -> bytes:
         """Names this head: two heads of one digest turn equal states into equal logits."""

@@ -17,15 +17,15 @@ from preceptor.types import IdLogprobs, Ids, TailOf
 from preceptor_serving.models.draw import draw
 from preceptor_serving.models.topk import topk_lowest_id
 from preceptor_teacher.readout.head import Head
+from preceptor_teacher.readout.reduce import entropy, log_sum_exp
 from preceptor_teacher.readout.spec import NO_TARGET, RowSpec, Signals
 
 F32 = NDArray[np.float32]
 
-CPU_CHUNK_BYTES = 16 << 20  # of logits; a few such planes are alive at once
+CPU_CHUNK_BYTES = 64 << 20  # of logits, one plane: every chunk reads the whole head, so that few rows a time are slow
 CUDA_CHUNK_BYTES = 512 << 20
 MAX_CHUNK_ROWS = 4096
 COLDEST_IN_F32 = 1e-30  # a colder temperature, or its inverse, is no normal f32
-LOWEST_IN_ENTROPY = -1e4  # exp of anything lower is 0 in f32, and 0 * -inf would be NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ def readout(states_nh: Tensor, head: Head, spec: RowSpec, *, chunk_rows: int | N
     """The signals of each row. `chunk_rows` fixes the number of rows of one product, for results that never depend on n."""
     out = _Columns(spec)
     step = chunk_rows or _chunk_rows(head)
+    plane_nv = None if head.weight_vh.is_cuda else torch.empty(min(step, len(spec)), head.rows)
     for start in range(0, len(spec), step):
-        _read_chunk(states_nh[start : start + step], head, spec, slice(start, min(start + step, len(spec))), out)
+        logits_nv = head.logits(states_nh[start : start + step], plane_nv)
+        _read_chunk(logits_nv, head.tokenizer_size, spec, slice(start, min(start + step, len(spec))), out)
     return out.rows()
 
 
@@ -75,10 +77,10 @@ def _chunk_rows(head: Head) -> int:
     return max(1, min(MAX_CHUNK_ROWS, budget // (4 * head.rows)))
 
 
-def _read_chunk(states_nh: Tensor, head: Head, spec: RowSpec, part: slice, out: _Columns) -> None:
+def _read_chunk(logits_nv: Tensor, tokens: int, spec: RowSpec, part: slice, out: _Columns) -> None:
     signals = spec.signals
-    log_probs_nv = _log_softmax(head.logits(states_nh), signals.temperature)
-    tokens_nt = log_probs_nv[:, : head.tokenizer_size]
+    log_probs_nv = _log_softmax(logits_nv, signals.temperature)
+    tokens_nt = log_probs_nv[:, :tokens]
     listed = _Listed()
     if out.topk is not None:
         values, ids = topk_lowest_id(tokens_nt, signals.topk)
@@ -96,7 +98,7 @@ def _read_chunk(states_nh: Tensor, head: Head, spec: RowSpec, part: slice, out: 
         listed.targets = torch.from_numpy(spec.targets[part]).to(log_probs_nv.device)
         out.sampled[part] = _sampled(log_probs_nv, listed.targets).cpu().numpy()
     if out.entropy is not None:
-        out.entropy[part] = _entropy(log_probs_nv).cpu().numpy()
+        out.entropy[part] = entropy(log_probs_nv).cpu().numpy()
     if out.tail is not None:  # last: it overwrites the chunk
         out.tail[part] = _tail(log_probs_nv, listed, signals).cpu().numpy()
 
@@ -105,7 +107,7 @@ def _log_softmax(logits_nv: Tensor, temperature: float) -> Tensor:
     """In f32, over all rows of the head; in place where it can."""
     if temperature != 1.0:
         logits_nv = _scaled(logits_nv, temperature)
-    return logits_nv.sub_(logits_nv.logsumexp(-1, keepdim=True))
+    return logits_nv.sub_(log_sum_exp(logits_nv)[:, None])
 
 
 def _scaled(logits_nv: Tensor, temperature: float) -> Tensor:
@@ -150,12 +152,6 @@ def _sampled(log_probs_nv: Tensor, targets_n: Tensor) -> Tensor:
     return found.masked_fill_(targets_n == NO_TARGET, torch.nan)
 
 
-def _entropy(log_probs_nv: Tensor) -> Tensor:
-    weighted = log_probs_nv.exp()
-    weighted *= log_probs_nv.clamp_min(LOWEST_IN_ENTROPY)
-    return weighted.sum(-1).neg_()
-
-
 def _tail(log_probs_nv: Tensor, listed: _Listed, signals: Signals) -> Tensor:
     """Log-sum-exp of what was not listed. Never log1p(-sum): in f32 that loses what is small."""
     union = signals.tail is TailOf.UNION
@@ -168,4 +164,4 @@ def _tail(log_probs_nv: Tensor, listed: _Listed, signals: Signals) -> Tensor:
     if union and listed.targets is not None:
         rows = (listed.targets != NO_TARGET).nonzero()[:, 0]
         log_probs_nv[rows, listed.targets[rows]] = -torch.inf
-    return log_probs_nv.logsumexp(-1)
+    return log_sum_exp(log_probs_nv)
