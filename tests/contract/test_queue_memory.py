@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.contract.queue_machine import make_machine
+from tests.contract.queue_overview import OverviewRules
 from tests.contract.queue_rig import Lose, OpenQueue, lose_in_memory, open_memory_queue
 from tests.contract.queue_suite import CommitRules, LeaseRules, LogRules, PoisonRules, ResultRules, StoryRules, TaskRules, rig
 
@@ -36,6 +37,9 @@ class TestCommits(CommitRules): ...
 
 
 class TestPoison(PoisonRules): ...
+
+
+class TestOverview(OverviewRules): ...
 
 
 class TestResults(ResultRules): ...

@@ -18,6 +18,7 @@ from preceptor.local.valkey import EmbeddedValkey, ValkeySettings
 from preceptor.queue import Queue, QueueBounds
 from preceptor.queue.redis import RedisQueue
 from tests.contract.queue_machine import make_machine
+from tests.contract.queue_overview import OverviewRules
 from tests.contract.queue_rig import Clock, Lose, OpenQueue
 from tests.contract.queue_suite import CommitRules, LeaseRules, LogRules, PoisonRules, ResultRules, StoryRules, TaskRules, rig
 
@@ -115,6 +116,9 @@ class TestCommits(CommitRules): ...
 
 
 class TestPoison(PoisonRules): ...
+
+
+class TestOverview(OverviewRules): ...
 
 
 class TestResults(ResultRules): ...

@@ -7,12 +7,13 @@ sides; they work on any implementation.
 from preceptor.queue.keys import Flow, LogName
 from preceptor.queue.learner import Delivery, ScoreStream, Taken
 from preceptor.queue.memory import MemoryQueue
-from preceptor.queue.protocol import DeadLetters, Queue, ResponseLogs, Results, Tasks, Work
+from preceptor.queue.protocol import DeadLetters, Overview, Queue, ResponseLogs, Results, Tasks, Work
 from preceptor.queue.types import (
     Appended,
     ClockCharge,
     Committed,
     DeadEntry,
+    FlowView,
     Lease,
     LogView,
     OutEntry,
@@ -34,12 +35,14 @@ __all__ = [
     "DeadLetters",
     "Delivery",
     "Flow",
+    "FlowView",
     "Lease",
     "LogName",
     "LogView",
     "LogWriter",
     "MemoryQueue",
     "OutEntry",
+    "Overview",
     "Queue",
     "QueueBounds",
     "ReadyBand",

@@ -109,13 +109,23 @@ def quota_key(teacher: str, tenant: str) -> str:
     return f"{_teacher_prefix(teacher)}:quota:{_check(tenant, 'tenant', MAX_NAME_BYTES)}"
 
 
+def teacher_of(key: str) -> str | None:
+    """The teacher whose list of flows this key is; None for every other key."""
+    return slot_tag(key) if key.startswith(f"{VERSION}:{{") and key.endswith("}:flows") else None
+
+
+def usage_key(teacher: str, tenant: str) -> str:
+    """Hash: what the tenant used at this teacher, job by job."""
+    return f"{_teacher_prefix(teacher)}:usage:{_check(tenant, 'tenant', MAX_NAME_BYTES)}"
+
+
 def slot_tag(key: str) -> str:
     """What a cluster hashes of a key: the text in its first braces."""
     return key[key.index("{") + 1 : key.index("}")]
 
 
 def kind_of(key: str) -> str:
-    """What a key is: ready, task, out, dead, blob, flows, leases, quota, ids or subs."""
+    """What a key is: ready, task, out, dead, blob, flows, leases, quota, usage, ids or subs."""
     parts = key[key.index("}") + 2 :].split(":")
     return parts[2] if len(parts) > 2 else parts[0]
 

@@ -15,7 +15,7 @@ from preceptor.errors import NotFound
 from preceptor.queue import parts
 from preceptor.queue.bells import Bells
 from preceptor.queue.envelopes import SCHEMA, Blame, blame_of, check_blob_key, letter_of, open_blob, pack, unpack
-from preceptor.queue.keys import Flow, LogName
+from preceptor.queue.keys import Flow, LogName, teacher_of
 from preceptor.queue.scripts import flows, leases, letters, logs, results, tasks
 from preceptor.queue.space import KeySpace, Slot
 from preceptor.queue.types import (
@@ -26,6 +26,7 @@ from preceptor.queue.types import (
     ClockCharge,
     Committed,
     DeadEntry,
+    FlowView,
     Lease,
     LogView,
     OutEntry,
@@ -268,6 +269,17 @@ class MemoryQueue:
         """See `DeadLetters.drop_dead_letter`."""
         if not letters.delete_letter(self._slot(), flow, parts.parse_position(letter_id)):
             raise _no_letter(letter_id)
+
+    # ------------------------------------------------------------ overview
+
+    async def teachers(self) -> tuple[str, ...]:
+        """See `Overview.teachers`."""
+        names = map(teacher_of, self._space.keys())
+        return tuple(sorted(name for name in names if name is not None))
+
+    async def describe_flows(self, teacher: str) -> tuple[FlowView, ...]:
+        """See `Overview.describe_flows`."""
+        return flows.describe_flows(self._slot(), teacher)
 
     # ------------------------------------------------------------ shared
 

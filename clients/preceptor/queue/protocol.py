@@ -20,6 +20,7 @@ from preceptor.queue.types import (
     ClockCharge,
     Committed,
     DeadEntry,
+    FlowView,
     Lease,
     LogView,
     OutEntry,
@@ -186,7 +187,19 @@ class DeadLetters(Protocol):
         ...
 
 
-class Queue(ResponseLogs, Tasks, Work, Results, DeadLetters, Protocol):
+class Overview(Protocol):
+    """Looking without touching."""
+
+    async def teachers(self) -> tuple[str, ...]:
+        """Teachers that have had work lately, by name. It walks over all keys of the server: for people, not for loops."""
+        ...
+
+    async def describe_flows(self, teacher: str) -> tuple[FlowView, ...]:
+        """Every job that this teacher knows, idle ones too, by name."""
+        ...
+
+
+class Queue(ResponseLogs, Tasks, Work, Results, DeadLetters, Overview, Protocol):
     """All of it."""
 
     async def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -146,6 +146,25 @@ class ReadyBand:
     suspects: int  # ready too, but leased one at a time and alone
     unread_bytes: int
     over_bound: bool  # too many unread results: nothing of this flow is leased
+
+
+@dataclass(frozen=True, slots=True)
+class FlowView:
+    """What one job has at a teacher, for people who look."""
+
+    flow: Flow
+    ready: int  # suspects included
+    suspects: int
+    leased: int
+    unread_results: int
+    unread_bytes: int
+    dead_letters: int
+    clocks: Mapping[int, float]  # by band
+
+    @property
+    def empty(self) -> bool:
+        """Nothing waits, runs, or lies unread or dead."""
+        return not (self.ready or self.leased or self.unread_results or self.dead_letters)
 
 
 @dataclass(frozen=True, slots=True)

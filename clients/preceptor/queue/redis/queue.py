@@ -11,6 +11,7 @@ from preceptor.queue.memory import random_fence
 from preceptor.queue.redis.failures import RedisFailures
 from preceptor.queue.redis.link import Link, Patience
 from preceptor.queue.redis.logs import RedisLogs
+from preceptor.queue.redis.overview import RedisOverview
 from preceptor.queue.redis.probe import ServerFacts, probe
 from preceptor.queue.redis.results import RedisDeadLetters, RedisResults
 from preceptor.queue.redis.tasks import RedisTasks
@@ -20,7 +21,7 @@ from preceptor.queue.types import Clock, QueueBounds
 log = get_logger(__name__)
 
 
-class RedisQueue(RedisLogs, RedisTasks, RedisFailures, RedisResults, RedisDeadLetters):
+class RedisQueue(RedisLogs, RedisTasks, RedisFailures, RedisResults, RedisDeadLetters, RedisOverview):
     """A `Queue` on a server that others share. Open it with `connect`; use it in the event loop that opened it.
 
     Without a `clock` every decision is by the server's time, so workers whose clocks differ agree on when a lease ends.

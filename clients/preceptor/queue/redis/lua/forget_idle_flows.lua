@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Flows without work, results or use for long are no longer listed; their clocks start at the floor again.
+-- Flows without work, results, letters or use for long are no longer listed; their clocks start at the floor again.
 -- keys: flows
--- derives: ready out
+-- derives: ready out dead
 -- args: idle_ms
 
 local prefix = string.sub(K.flows, 1, -string.len('flows') - 1)
@@ -10,8 +10,8 @@ local idle = {}
 for i = 1, #fields, 2 do
   local flow = string.match(fields[i], '^(.*):touched$')
   if flow and tonumber(fields[i + 1]) < now_ms - A.idle_ms then
-    local ready, out = prefix .. flow .. ':ready', prefix .. flow .. ':out'
-    idle[flow] = redis.call('ZCARD', ready) == 0 and redis.call('XLEN', out) == 0
+    local ready, out, dead = prefix .. flow .. ':ready', prefix .. flow .. ':out', prefix .. flow .. ':dead'
+    idle[flow] = redis.call('ZCARD', ready) == 0 and redis.call('XLEN', out) == 0 and redis.call('XLEN', dead) == 0
   end
 end
 for i = 1, #fields, 2 do
