@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
 CHUNK_BYTES = 65_536
+LAST_TURNS = 100
 
 
 class TcpProxy:
@@ -15,6 +17,7 @@ class TcpProxy:
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.target = (host, port)
         self.cuts = 0
+        self.delay_s: Callable[[], float] | None = None  # how long each piece of data waits before it goes on
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._doomed: list[bytes] = []
@@ -44,6 +47,9 @@ class TcpProxy:
         """Whether every reply that was to be lost has been."""
         return not self._doomed
 
+    def reply_lost(self) -> None:
+        """The reply to a doomed request was just thrown away."""
+
     def dooms(self, request: bytes) -> bool:
         for marker in self._doomed:
             if marker in request:
@@ -61,7 +67,10 @@ class TcpProxy:
         self._server.close()
         for connection in list(self._connections):
             connection.reset()
-        await asyncio.sleep(0)
+        for _ in range(LAST_TURNS):  # each connection sees its reset and ends by itself
+            if not self._connections:
+                return
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -94,7 +103,10 @@ class _Connection:
             while data := await reader.read(CHUNK_BYTES):
                 if self.silent:
                     continue
+                if self.proxy.delay_s is not None:
+                    await asyncio.sleep(self.proxy.delay_s())
                 if self.doomed and not asks:
+                    self.proxy.reply_lost()
                     break
                 if asks and self.proxy.dooms(data):
                     self.doomed = True

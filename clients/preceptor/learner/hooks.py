@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from preceptor.hooks import Hooks, NoHooks
+
+__all__ = ["POINTS", "Hooks", "NoHooks"]
 
 POINTS = (
     "run opened",
@@ -27,18 +29,3 @@ POINTS = (
     "journal compacted",
 )
 """Every point, in the order of a step. Dying at any of them must cost time and nothing else."""
-
-
-class Hooks(Protocol):
-    """Called at each point."""
-
-    def reached(self, point: str) -> None:
-        """Goes on; a test may raise here, or end the process."""
-        ...
-
-
-class NoHooks:
-    """Goes on."""
-
-    def reached(self, point: str) -> None:
-        """Nothing happens."""

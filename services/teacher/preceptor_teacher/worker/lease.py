@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from preceptor import wire
 from preceptor.error_details import detail_of, error_of
 from preceptor.errors import Fenced, Internal, PreceptorError, VersionGone
+from preceptor.hooks import Hooks
 from preceptor.logs import get_logger
 from preceptor.names import rollout_text
 from preceptor.queue import Lease, LogName, Queue, Then
@@ -40,6 +41,7 @@ class LeasedTask:
     logs: LogReader
     policy: WorkerPolicy
     lease: Lease
+    hooks: Hooks
 
     async def run(self) -> None:
         """Commits, fails or hands back; a lease that somebody else took over is let go."""
@@ -71,12 +73,15 @@ class LeasedTask:
         next_row = self.lease.next_row
         while True:
             view = await self._view()
+            self.hooks.reached("log read")
             chunk = next_chunk(self.lease.task, view, next_row, self._rows_per_call(info))
             if chunk is None:
                 then = Then.FINISH if view.closed else Then.RELEASE
                 await self.queue.commit(self.lease, [], max(self.lease.scored_upto, view.scored_upto(next_row)), then)
+                self.hooks.reached("lease ended without rows")
                 return
             result = await self._score(view, chunk, info)
+            self.hooks.reached("rows computed")
             next_row = result.rows.start + result.rows.count
             if await self._commit(view, chunk, result, next_row):
                 return
@@ -122,6 +127,7 @@ class LeasedTask:
             then = Then.KEEP if chunk.more else Then.FINISH
         envelopes = [teacher_pb2.Envelope(rows=result.rows, receipt=result.receipt)] if result.rows.count else []
         committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then)
+        self.hooks.reached("rows committed")
         if committed.lease is not None:
             self.lease = committed.lease
         return then is not Then.KEEP
@@ -155,6 +161,7 @@ class LeasedTask:
                 log.warning("heartbeat_failed", task_id=self.lease.task_id, code=str(error.code))
             else:
                 self.lease = replace(self.lease, expires_at_s=renewed.expires_at_s)
+                self.hooks.reached("lease renewed")
 
     async def _tell(self, error: PreceptorError) -> None:
         """The task ends with an error that its learner can act on: it opens the task again under served weights."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from preceptor.errors import PreceptorError
+from preceptor.hooks import Hooks, NoHooks
 from preceptor.logs import get_logger
 from preceptor.queue import Flow, Lease, Queue, ReadyBand
 from preceptor_teacher.pool import EnginePool
@@ -26,10 +27,17 @@ class QueueWorker:
     """Serves one teacher, under all of its names, from one queue. `name` says who holds a lease."""
 
     def __init__(
-        self, queue: Queue, pool: EnginePool, names: Sequence[str], name: str, policy: WorkerPolicy | None = None
+        self,
+        queue: Queue,
+        pool: EnginePool,
+        names: Sequence[str],
+        name: str,
+        policy: WorkerPolicy | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self._queue, self._pool, self._names, self._name = queue, pool, tuple(names), name
         self._policy = policy or WorkerPolicy()
+        self._hooks = hooks or NoHooks()
         self._logs = LogReader(queue, self._policy.log_tokens)
         self._held: dict[asyncio.Task[None], Flow] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -82,6 +90,7 @@ class QueueWorker:
                 with suppress(PreceptorError, OSError):
                     for task in await self._queue.reclaim(name):
                         log.warning("task_reclaimed", task_id=task.task_id, worker=task.worker, state=str(task.state))
+            self._hooks.reached("leases reclaimed")
             await asyncio.sleep(self._policy.reclaim_s)
 
     async def _lease_some(self) -> bool:
@@ -107,6 +116,8 @@ class QueueWorker:
     async def _take(self, band: ReadyBand, *, limit: int, alone: bool) -> int:
         latest = self._pool.info.model
         leases = await self._queue.lease(band.flow, self._name, band=band.band, limit=limit, alone=alone, latest=latest)
+        if leases:
+            self._hooks.reached("lease taken")
         for lease in leases:
             self._begin(lease)
         if alone and leases:
@@ -114,7 +125,7 @@ class QueueWorker:
         return len(leases)
 
     def _begin(self, lease: Lease) -> None:
-        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease)
+        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease, self._hooks)
         task = asyncio.create_task(work.run(), name=f"lease-{lease.task_id}")
         self._held[task] = lease.flow
         task.add_done_callback(self._ended)

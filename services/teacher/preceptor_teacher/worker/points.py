@@ -1,0 +1,14 @@
+"""Named places between two effects of a worker. Dying at any of them must cost time and nothing else."""
+
+from __future__ import annotations
+
+POINTS = (
+    "lease taken",
+    "log read",
+    "rows computed",
+    "rows committed",
+    "lease ended without rows",
+    "lease renewed",
+    "leases reclaimed",
+)
+"""Every point, in the order of a task; the last two belong to no task."""

@@ -1,0 +1,49 @@
+"""Kills at named points: which there are, and one seeded run of one of them."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+from preceptor.learner import POINTS as LEARNER_POINTS
+from preceptor_teacher.worker.points import POINTS as WORKER_POINTS
+from tests.faults.ambush import POINTS as SERVER_POINTS
+from tests.faults.marks import Kill
+from tests.faults.results import Outcome
+from tests.faults.stage import DiedWrongly, Ended, Script, perform
+
+BY_WHOM = {"learner": LEARNER_POINTS, "worker": WORKER_POINTS, "server": SERVER_POINTS}
+POINTS = tuple(f"{whose}: {point}" for whose, points in BY_WHOM.items() for point in points)
+ROUNDS = 3
+LATEST_HIT = 3
+STEPS = 3
+
+
+def point_of(seed: int, points: tuple[str, ...] = POINTS) -> str:
+    """Seeds 1, 2, ... take the points in turn."""
+    return points[(seed - 1) % len(points)]
+
+
+def compare(kind: str, name: str, ended: Ended, calm: Ended) -> dict[str, object]:
+    """What every run is asked, whatever was done to it."""
+    lost = STEPS - len(ended.computed)
+    return {"kind": kind, "name": name, "lost_steps": lost, "repeated_steps": sum(ended.computed.values()) - len(ended.computed),
+            "equal": ended.digest == calm.digest}  # fmt: skip
+
+
+async def kill_run(folder: Path, point: str, seed: int, calm: Ended) -> Outcome:
+    """Kills at a hit drawn by the seed; at the first one where the disturbed run did not come that far."""
+    whose, _, name = point.partition(": ")
+    counted = calm.reached.get(name.partition(": ")[0] if whose == "server" else name, 1)
+    drawn = random.Random(seed).randint(1, min(counted, LATEST_HIT))
+    began = time.monotonic()
+    for hit in dict.fromkeys((drawn, 1)):
+        try:
+            ended = await perform(folder / f"{seed}-{hit}", Script(**{whose: Kill(name, hit)}))
+        except (DiedWrongly, TimeoutError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            return Outcome("kill", point, seed, hit, STEPS, 0, False, time.monotonic() - began, problem)
+        if name in ended.died:
+            return Outcome(seed=seed, hit=hit, seconds=time.monotonic() - began, **compare("kill", point, ended, calm))
+    return Outcome("kill", point, seed, 0, 0, 0, True, time.monotonic() - began, "the point was never reached")
