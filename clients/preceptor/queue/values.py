@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
+from preceptor.queue.quotas import Counter
 from preceptor.queue.types import ClockCharge, TaskState
 
 
@@ -123,3 +124,29 @@ class FlowRow:
 
 class FlowTable(dict[tuple[str, str], FlowRow]):
     """Hash: the fields of each (tenant, job)."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaHold:
+    """One reservation, and the second to which its tokens were counted."""
+
+    expires_ms: int
+    second: int
+    tokens: int
+    places: int
+
+
+@dataclass(slots=True)
+class QuotaValue:
+    """The hash of one tenant's quota: tokens by the second in which they were reserved, and what is reserved now."""
+
+    seconds: dict[int, int] = field(default_factory=dict[int, int])
+    holds: dict[str, QuotaHold] = field(default_factory=dict[str, QuotaHold])
+
+
+@dataclass(slots=True)
+class UsageValue:
+    """The hash of what one tenant used, and the operations that were counted last."""
+
+    jobs: dict[str, dict[Counter, int]] = field(default_factory=dict[str, dict[Counter, int]])
+    ops: list[bytes] = field(default_factory=list[bytes])

@@ -22,7 +22,7 @@ from preceptor.limits import check
 from preceptor.names import CacheIdentity, TokenKind
 from preceptor.philox import rollout_uniform, teacher_uniform
 from preceptor.queue import Flow, LogName, QueueBounds
-from preceptor.queue.keys import flows_key, leases_key, quota_key
+from preceptor.queue.keys import flows_key, leases_key, quota_key, usage_key
 from preceptor.queue.parts import log_part
 from preceptor.queue.ranks import SPAN, ready_score
 from preceptor.queue.scripts import SCRIPTS
@@ -209,6 +209,7 @@ def keys(x: Fields) -> None:
         "flows": flows_key(flow.teacher),
         "leases": leases_key(flow.teacher),
         "quota": quota_key(flow.teacher, flow.tenant),
+        "usage": usage_key(flow.teacher, flow.tenant),
         "ids": log.ids,
         "subs": log.subs,
     }

@@ -6,8 +6,9 @@ Each atomic step is one Lua script (`lua/`) on keys of one slot. `docs/redis.md`
 retries and waiting work as they do.
 """
 
+from preceptor.queue.redis.ledger import RedisLedger
 from preceptor.queue.redis.link import Patience
 from preceptor.queue.redis.probe import ServerFacts, probe
 from preceptor.queue.redis.queue import RedisQueue
 
-__all__ = ["Patience", "RedisQueue", "ServerFacts", "probe"]
+__all__ = ["Patience", "RedisLedger", "RedisQueue", "ServerFacts", "probe"]

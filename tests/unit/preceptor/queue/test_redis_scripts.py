@@ -13,10 +13,11 @@ import preceptor.queue.scripts.flows
 import preceptor.queue.scripts.leases
 import preceptor.queue.scripts.letters
 import preceptor.queue.scripts.logs
+import preceptor.queue.scripts.quotas
 import preceptor.queue.scripts.results
 import preceptor.queue.scripts.tasks  # noqa: F401  each declares its steps when it is imported
 from preceptor.queue import Flow, LogName
-from preceptor.queue.keys import quota_key
+from preceptor.queue.keys import quota_key, usage_key
 from preceptor.queue.redis.doors import flow_keys
 from preceptor.queue.redis.loading import ALWAYS, FOLDER, scripts
 from preceptor.queue.scripts import SCRIPTS
@@ -54,7 +55,13 @@ def test_all_keys_of_a_teacher_are_in_one_slot_whatever_the_job(
     keys: list[str] = []
     for tenant, job, name in zip(tenants, jobs, ids, strict=True):
         flow = Flow(teacher, tenant, job)
-        keys += [*flow_keys(flow).values(), flow.task(name), flow.blob(name), quota_key(teacher, tenant)]
+        keys += [
+            *flow_keys(flow).values(),
+            flow.task(name),
+            flow.blob(name),
+            quota_key(teacher, tenant),
+            usage_key(teacher, tenant),
+        ]
     assert len({key_slot(key.encode()) for key in keys}) == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import preceptor.queue.scripts.quotas  # noqa: F401  declares its steps
 from preceptor.errors import Internal
 from preceptor.queue import Flow, LogName, MemoryQueue, QueueBounds
 from preceptor.queue.bells import Bells
@@ -124,5 +125,5 @@ async def test_the_reader_passes_an_unreadable_entry() -> None:
 
 def test_declared_kinds_are_kinds_of_keys() -> None:
     kinds = {kind_of(key) for key in (FLOW.ready, FLOW.out, FLOW.dead, FLOW.task("a"), FLOW.blob("a"), flows_key("t"))}
-    kinds |= {"leases", "ids", "subs"}
+    kinds |= {"leases", "ids", "subs", "quota", "usage"}
     assert set().union(*SCRIPTS.values()) == kinds

@@ -1,0 +1,96 @@
+"""The ledger on a server keeps every rule of the contract, also where replies get lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from preceptor.local.valkey import EmbeddedValkey
+from preceptor.queue.quotas import Counter, Ledger, Verdict
+from preceptor.queue.redis import Patience, RedisLedger
+from preceptor.queue.redis.loading import scripts
+from tests.contract.ledger_suite import LIMITS, LedgerRules, OpenLedger, make_ledger_machine, reserve
+from tests.contract.queue_rig import TEACHER, TENANT, Clock
+from tests.support.tcp_proxy import TcpProxy
+
+PATIENT = Patience(attempt_s=5.0, total_s=30.0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+def client_of(server: EmbeddedValkey) -> Any:
+    return redis.Redis(port=server.port, password=server.password, socket_timeout=5)
+
+
+def opener(server: EmbeddedValkey) -> OpenLedger:
+    client = client_of(server)
+
+    @asynccontextmanager
+    async def open_redis_ledger(clock: Clock) -> AsyncIterator[Ledger]:
+        client.flushall()
+        ledger = RedisLedger.open(server.url, server.password, patience=PATIENT, clock=clock)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+
+    return open_redis_ledger
+
+
+@pytest.fixture
+def open_ledger(server: EmbeddedValkey) -> OpenLedger:
+    return opener(server)
+
+
+class TestLedger(LedgerRules): ...
+
+
+def test_no_history_leaks_or_exceeds(server: EmbeddedValkey) -> None:
+    run_state_machine_as_test(
+        make_ledger_machine(opener(server)),
+        settings=settings(max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)),
+    )
+
+
+async def test_what_the_server_did_before_its_reply_was_lost_is_done_once(server: EmbeddedValkey) -> None:
+    client = client_of(server)
+    client.flushall()
+    for script in scripts().values():
+        client.script_load(script.text)
+    async with TcpProxy(server.port) as proxy:
+        ledger = RedisLedger.open(f"redis://127.0.0.1:{proxy.port}/0", server.password, patience=PATIENT)
+        try:
+            proxy.lose_reply(scripts()["quota"].sha1.encode(), times=2)
+            (answer,) = await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("a", 600)])
+            assert answer.verdict is Verdict.DONE
+            (answer,) = await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("b", 401)])
+            assert (answer.verdict, answer.used) == (Verdict.TOKENS, 600)
+            proxy.lose_reply(scripts()["add_usage"].sha1.encode(), times=2)
+            await ledger.add_usage(TEACHER, TENANT, {"job": {Counter.ROWS: 3}}, b"o" * 16)
+            assert await ledger.usage(TEACHER, TENANT) == {"job": {Counter.ROWS: 3}}
+            assert proxy.lost
+        finally:
+            await ledger.close()
+
+
+async def test_every_key_has_a_time_to_live(server: EmbeddedValkey) -> None:
+    client = client_of(server)
+    client.flushall()
+    ledger = RedisLedger.open(server.url, server.password, patience=PATIENT)
+    await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("a", 600)])
+    await ledger.add_usage(TEACHER, TENANT, {"job": {Counter.ROWS: 3}}, b"o" * 16)
+    await ledger.close()
+    assert {key.decode(): client.pttl(key) > 60_000 for key in client.scan_iter("*")} == {
+        f"pc1:{{{TEACHER}}}:quota:{TENANT}": True,
+        f"pc1:{{{TEACHER}}}:usage:{TENANT}": True,
+    }
