@@ -12,29 +12,33 @@ from torch import Tensor
 from preceptor_student.batch import Item
 from preceptor_student.objectives.rows import Support, TermRows
 from preceptor_student.objectives.signals import SupportColumns
+from preceptor_student.objectives.student import Asked, StudentRows
 from preceptor_student.terms import TermItem
 
 Pair = tuple[Item, TermItem]
 
 
-def term_rows(student_nv: Tensor, pairs: Sequence[Pair]) -> TermRows:
-    """The rows of one term in one micro-batch; `student_nv` holds exactly these rows, in this order."""
-    kind = student_nv
+def asked_of(pairs: Sequence[Pair], kind: Tensor) -> tuple[Asked, Support | None]:
+    """What one term reads of the student in one micro-batch, and its support; `kind` gives dtype and device."""
+    supports = [_rows_of(one.signal.support, one.rows) for _, one in pairs if one.signal.support is not None]
+    support = _support(supports, kind) if supports else None
+    targets_n = torch.from_numpy(np.concatenate([item.targets_r[one.rows] for item, one in pairs])).to(kind.device)
+    if support is None:
+        return Asked(targets_n), None
+    top = int(support.top_ns.sum(1).max()) if len(targets_n) else 0
+    return Asked(targets_n, support.ids_ns, support.present_ns, support.teacher_tail_n is not None, top), support
+
+
+def term_rows(student: StudentRows, asked: Asked, support: Support | None, pairs: Sequence[Pair]) -> TermRows:
+    """The rows of one term in one micro-batch, in the order of its items."""
+    kind = student.sampled_n
 
     def column(parts: list[NDArray[np.float32]]) -> Tensor | None:
         return torch.from_numpy(np.concatenate(parts)).to(kind) if parts else None
 
     sampled = [one.signal.sampled_r[one.rows] for _, one in pairs if one.signal.sampled_r is not None]
-    supports = [_rows_of(one.signal.support, one.rows) for _, one in pairs if one.signal.support is not None]
-    targets = np.concatenate([item.targets_r[one.rows] for item, one in pairs])
     sequence = np.concatenate([np.full(len(one.rows), one.sequence_value, np.float32) for _, one in pairs])
-    return TermRows(
-        student_nv,
-        torch.from_numpy(targets).to(kind.device),
-        column(sampled),
-        _support(supports, kind) if supports else None,
-        torch.from_numpy(sequence).to(kind),
-    )
+    return TermRows(student, asked.targets_n, column(sampled), support, torch.from_numpy(sequence).to(kind))
 
 
 def _rows_of(columns: SupportColumns, rows: NDArray[np.int64]) -> SupportColumns:

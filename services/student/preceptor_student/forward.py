@@ -1,8 +1,8 @@
-"""One forward pass over a micro-batch: the student's log-probabilities of chosen rows, flat.
+"""One forward pass over a micro-batch: the states behind chosen rows, flat; the head is applied elsewhere, in chunks.
 
 Sequences are padded on the right. A causal model never reads what stands behind a token, so no mask is needed and a row's
 value does not depend on its neighbours' lengths. Dropout is off: the policy that is trained is the one that drew.
-Shapes: b sequences, t tokens, c columns that hold some wanted row, n wanted rows, v rows of the head.
+Shapes: b sequences, t tokens, n wanted rows, h hidden size.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from preceptor_student.batch import Item
 ANY_ID = 0  # padding is never read, so any id serves
 
 
-def row_log_probs(model: PreTrainedModel, items: Sequence[Item], rows: Sequence[NDArray[np.int64]], temperature: float) -> Tensor:
-    """[n, v] in f32 with gradient: rows[i] of items[i], one after the other, over the whole head."""
-    device = model.device
-    ids_bt = torch.from_numpy(_padded(items)).to(device)
+def row_states(model: PreTrainedModel, items: Sequence[Item], rows: Sequence[NDArray[np.int64]]) -> Tensor:
+    """[n, h] with gradient: the final state that predicts rows[i] of items[i], one after the other."""
+    ids_bt = torch.from_numpy(_padded(items)).to(model.device)
+    states_bth = model.base_model(input_ids=ids_bt, use_cache=False).last_hidden_state
     columns = [item.positions_r[wanted] - 1 for item, wanted in zip(items, rows, strict=True)]
-    kept_c = np.unique(np.concatenate(columns))
-    logits_bcv = model(input_ids=ids_bt, use_cache=False, logits_to_keep=torch.from_numpy(kept_c).to(device)).logits
     sequence_n = np.repeat(np.arange(len(items)), [len(one) for one in columns])
-    column_n = np.searchsorted(kept_c, np.concatenate(columns))
-    logits_nv = logits_bcv[torch.from_numpy(sequence_n).to(device), torch.from_numpy(column_n).to(device)].float()
-    return (logits_nv / temperature if temperature != 1.0 else logits_nv).log_softmax(-1)
+    flat_n = torch.from_numpy(sequence_n * states_bth.shape[1] + np.concatenate(columns)).to(model.device)
+    return states_bth.flatten(0, 1)[flat_n]
 
 
 def _padded(items: Sequence[Item]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import torch
 from preceptor.recipes.ops.spec import NoParams
 from preceptor_student.batch import Item
 from preceptor_student.objectives import reverse_kl
-from preceptor_student.objectives.rows import Support, TermRows, student_tail
+from preceptor_student.objectives.rows import Support, TermRows
 
 
 class Means:
@@ -43,14 +43,12 @@ def _watch_support(rows: TermRows, support: Support, teacher_tail_n: torch.Tenso
     kl_n = reverse_kl.loss(rows, NoParams()).double()
     finite_n = kl_n.isfinite()
     means.add("reverse_kl", float(kl_n[finite_n].sum()), int(finite_n.sum()))
-    tail_n, open_n = student_tail(rows.student_nv, support)
+    tail_n, open_n = rows.student.tail_n, rows.student.open_n
     means.add("student_tail_mass", float(tail_n.double().exp()[open_n].sum()), len(tail_n))
     means.add("teacher_tail_mass", float(teacher_tail_n.double().exp().sum()), len(tail_n))
-    k = int(support.top_ns.sum(1).max()) if len(tail_n) else 0
-    if k:
-        ids_nk = rows.student_nv.topk(k, dim=1).indices
-        shared_ns = (support.ids_ns[:, :, None] == ids_nk[:, None, :]).any(2) & support.top_ns
-        means.add("topk_overlap", float(shared_ns.sum()), int(support.top_ns.sum()))
+    ids_nk = rows.student.observed.top_ids_nk
+    shared_ns = (support.ids_ns[:, :, None] == ids_nk[:, None, :]).any(2) & support.top_ns
+    means.add("topk_overlap", float(shared_ns.sum()), int(support.top_ns.sum()))
 
 
 def item_means(items: Sequence[Item]) -> dict[str, float]:

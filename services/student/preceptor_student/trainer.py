@@ -14,6 +14,7 @@ from preceptor.recipes import ObjectiveSpec, Optimizer
 from preceptor_serving.models.load import load_causal_lm
 from preceptor_student import optimizer as adamw
 from preceptor_student.batch import Item
+from preceptor_student.head import check_head
 from preceptor_student.update import Outcome, update
 
 OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step")
@@ -25,6 +26,7 @@ class Trainer:
     def __init__(self, base: Path, config: Optimizer) -> None:
         self.config = config
         self.model: PreTrainedModel = load_causal_lm(base, "f32", "cpu").requires_grad_(requires_grad=True)
+        check_head(self.model)
         self.optimizer = adamw.build(self.model, config)
 
     @property

@@ -11,9 +11,10 @@ from torch import Tensor
 from preceptor.recipes.ops.spec import NoParams, Params
 from preceptor.recipes.ops.support import SupportParams
 from preceptor_student.batch import Item
-from preceptor_student.collate import term_rows
+from preceptor_student.collate import asked_of, term_rows
 from preceptor_student.objectives import OBJECTIVES, TermRows, sampled, support
 from preceptor_student.objectives.signals import ItemScores
+from preceptor_student.objectives.student import read_rows
 from preceptor_student.terms import TermItem
 
 
@@ -59,7 +60,9 @@ def sampled_rows(student_rv: Tensor, scores: ItemScores) -> TermRows:
 def _rows(student_rv: Tensor, scores: ItemScores, signal) -> TermRows:
     count = len(scores.targets_r)
     item = Item(np.append(0, scores.targets_r), np.arange(1, count + 1), "s", "", 1.0, False, {})
-    return term_rows(student_rv, [(item, TermItem(np.arange(count), signal))])
+    pairs = [(item, TermItem(np.arange(count), signal))]
+    asked, compared = asked_of(pairs, student_rv)
+    return term_rows(read_rows(student_rv, asked), asked, compared, pairs)
 
 
 def loss_of(name: str, rows: TermRows, params: Params | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """What the maths of an op works on: response rows laid out flat, whichever sequences they come from.
 
-Shapes: n rows, v rows of the head, s entries of the support, b buckets (support and tail). Only rows with a valid score get
+Shapes: n rows, s entries of the support, b buckets (support and tail). Only rows with a valid score get
 here, so nothing has to be masked against NaN. Supports of several sequences differ in width: `present_ns` says which entries are
 there, and the others hold zeros.
 """
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from preceptor_student.objectives.student import StudentRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class Support:
 
 @dataclass(frozen=True, slots=True)
 class TermRows:
-    """The rows of one term: the student's log-probabilities over its whole head, and what the teacher said."""
+    """The rows of one term: the student on the tokens that the term reads, and what the teacher said."""
 
-    student_nv: Tensor  # carries the gradient
+    student: StudentRows  # carries the gradient
     targets_n: Tensor
     teacher_sampled_n: Tensor | None = None
     support: Support | None = None
@@ -37,7 +39,7 @@ class TermRows:
 
     def student_sampled_n(self) -> Tensor:
         """The student's log-probability of each row's token."""
-        return self.student_nv.gather(1, self.targets_n[:, None])[:, 0]
+        return self.student.sampled_n
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +60,15 @@ class Buckets:
 
 def buckets(rows: TermRows) -> Buckets:
     """Student and teacher on the support and its tail. Nothing is renormalised: the buckets of a row with a tail sum to one."""
-    support = _support_of(rows)
-    student_ns = rows.student_nv.gather(1, support.ids_ns).where(support.present_ns, torch.zeros(()))
+    support, student = _support_of(rows), rows.student
     if support.teacher_tail_n is None:
-        return Buckets(student_ns, support.teacher_ns, support.present_ns)
-    tail_n, open_n = student_tail(rows.student_nv, support)
-    teacher_tail_n = support.teacher_tail_n.where(open_n, torch.zeros(()))
+        return Buckets(student.listed_ns, support.teacher_ns, support.present_ns)
+    teacher_tail_n = support.teacher_tail_n.where(student.open_n, torch.zeros(()))
     return Buckets(
-        torch.cat([student_ns, tail_n[:, None]], 1),
+        torch.cat([student.listed_ns, student.tail_n[:, None]], 1),
         torch.cat([support.teacher_ns, teacher_tail_n[:, None]], 1),
-        torch.cat([support.present_ns, open_n[:, None]], 1),
+        torch.cat([support.present_ns, student.open_n[:, None]], 1),
     )
-
-
-def student_tail(student_nv: Tensor, support: Support) -> tuple[Tensor, Tensor]:
-    """(log-mass outside the support, whether there is an outside); a row without one holds zero and no gradient.
-
-    It is the log-sum-exp of the remaining entries: 1 - sum(exp) loses all digits where the support holds nearly everything.
-    """
-    listed_nv = torch.zeros_like(student_nv, dtype=torch.bool)
-    listed_nv.scatter_(1, support.ids_ns, value=True)
-    absent = ~support.present_ns  # their ids are zero, which may be a token that is not listed
-    if bool(absent.any()):
-        listed_nv[:, 0] = (support.present_ns & (support.ids_ns == 0)).any(1)
-    open_n = ~listed_nv.all(1)
-    rest_nv = student_nv.masked_fill(listed_nv & open_n[:, None], -torch.inf)
-    return rest_nv.logsumexp(1).where(open_n, torch.zeros(())), open_n
 
 
 def _support_of(rows: TermRows) -> Support:

@@ -14,6 +14,7 @@ from preceptor.errors import ConfigurationError
 from preceptor.types import ModelRef
 from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
 from preceptor_serving.models.folder import folder_sha256
+from preceptor_serving.models.head import output_layer
 from preceptor_serving.models.load import load_causal_lm, load_tokenizer, max_tokens
 from preceptor_teacher.engines.hf.options import HfOptions
 from preceptor_teacher.readout import Head
@@ -63,17 +64,14 @@ def load_model(options: HfOptions, folder: Path, ref: ModelRef | None) -> Loaded
 
 def head_of(model: Any, tokens: int) -> Head:
     """The output projection and what the model's configuration does to its logits."""
-    layer = model.get_output_embeddings()
-    if not isinstance(layer, nn.Linear):
-        raise ConfigurationError("the model has no linear vocabulary head", field="model", value=type(layer).__name__)
-    config = model.config
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    output = output_layer(model)
+    layer = output.layer
     if tokens > layer.weight.shape[0]:
         raise ConfigurationError(
             "the tokenizer has more ids than the head has rows", field="tokenizer", value=tokens, limit=layer.weight.shape[0]
         )
     bias = None if layer.bias is None else layer.bias.detach().float()
-    return Head(layer.weight.detach(), tokens, bias, scale, getattr(config, "final_logit_softcapping", None))
+    return Head(layer.weight.detach(), tokens, bias, output.scale, output.soft_cap)
 
 
 @torch.inference_mode()
