@@ -16,11 +16,16 @@ class CommandSpec:
 COMMANDS: dict[str, CommandSpec] = {
     "config show": CommandSpec("preceptor.cli.config_show:config_show", "Every setting with its value and source."),
     "demo": CommandSpec("preceptor.cli.demo:demo", "Distil the bundled pair through real services, with controls and a report."),
+    "dlq drop": CommandSpec("preceptor.cli.dlq:drop", "Forget dead letters; their tasks stay dead."),
+    "dlq list": CommandSpec("preceptor.cli.dlq:list_letters", "Tasks that were given up, the oldest first."),
+    "dlq replay": CommandSpec("preceptor.cli.dlq:replay", "Score again what was given up, from where it was."),
+    "dlq show": CommandSpec("preceptor.cli.dlq:show", "One dead letter: the task, the reason, the trace."),
     "doctor": CommandSpec("preceptor.cli.doctor:doctor", "Check this machine: parts, ports, Redis, disk."),
     "keys create": CommandSpec("preceptor_serving.auth.commands:create", "Make an API key; its hash goes into a key file."),
     "keys list": CommandSpec("preceptor_serving.auth.commands:list_keys", "The keys of a key file, without secrets."),
     "keys revoke": CommandSpec("preceptor_serving.auth.commands:revoke", "Refuse a key from now on."),
     "learn": CommandSpec("preceptor.cli.learn:learn", "Train a student by a recipe; go on where a run stopped."),
+    "score": CommandSpec("preceptor.cli.score:score", "A response token by token, coloured by what the teacher thinks of it."),
     "serve rollout": CommandSpec("preceptor.cli.serve:rollout", "Run the rollout service until it is stopped."),
     "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),
     "serve teacher": CommandSpec("preceptor.cli.serve:teacher", "Run the teacher service until it is stopped."),
@@ -37,6 +42,7 @@ hint, and chooses the exit code. A command of the services' operator may live wi
 
 GROUPS: dict[str, str] = {
     "config": "Settings: flags, variables, file.",
+    "dlq": "Dead letters: tasks that were given up.",
     "keys": "API keys of the services.",
     "serve": "Run one of the services.",
 }

@@ -1,0 +1,114 @@
+"""`preceptor dlq` on a real server: letters are found, shown, replayed and dropped by the names that `list` prints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from preceptor.cli import run
+from preceptor.local.valkey import EmbeddedValkey
+from preceptor.queue import Flow, TaskState
+from preceptor.queue.redis import RedisQueue
+from preceptor_proto.v1 import common_pb2, teacher_pb2
+from tests.contract.queue_rig import FLOW, TEACHER, TENANT, error, inline_task, lease_one, log_task, put
+
+T = TypeVar("T")
+OTHER = Flow(TEACHER, TENANT, "job-2")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+async def give_up(queue: RedisQueue, flow: Flow, task: teacher_pb2.ScoreTask) -> None:
+    await put(queue, task, flow)
+    for _ in range(3):
+        await queue.fail(await lease_one(queue, flow=flow), error(common_pb2.INVALID_ARGUMENT, "id 9 is not in the vocabulary"))
+
+
+def on(server: EmbeddedValkey, act: Callable[[RedisQueue], Awaitable[T]]) -> T:
+    async def acted() -> T:
+        queue = await RedisQueue.connect(server.url, password=server.password)
+        try:
+            return await act(queue)
+        finally:
+            await queue.close()
+
+    return asyncio.run(acted())
+
+
+@pytest.fixture
+def letters(server: EmbeddedValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Three dead tasks in two jobs: task -> letter."""
+    secret = tmp_path / "password"
+    secret.write_text(server.password)
+    monkeypatch.setenv("PRECEPTOR_REDIS_URL", server.url)
+    monkeypatch.setenv("PRECEPTOR_REDIS_PASSWORD_FILE", str(secret))
+
+    async def fill(queue: RedisQueue) -> dict[str, str]:
+        await queue._link.client.flushdb()
+        await give_up(queue, FLOW, inline_task("task-1"))
+        await give_up(queue, FLOW, log_task("task-2"))
+        await give_up(queue, OTHER, inline_task("task-3"))
+        found = [*await queue.dead_letters(FLOW), *await queue.dead_letters(OTHER)]
+        return {each.letter.task.task_id: each.letter_id for each in found}
+
+    return on(server, fill)
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> str:
+    assert run(["dlq", *argv]) == code
+    told = capsys.readouterr()
+    return told.out if code == 0 else told.err
+
+
+def test_list_names_every_letter_and_filters_leave_some(letters: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    header, *rows = [line.split("\t") for line in said(capsys, "list").splitlines()]
+    assert header[:5] == ["letter", "teacher", "tenant", "job", "task"]
+    assert {(row[4], row[0], row[5]) for row in rows} == {(task, letter, "INVALID_ARGUMENT") for task, letter in letters.items()}
+    found = json.loads(said(capsys, "list", "--json", "--job", OTHER.job))
+    assert [(one["task"], one["attempts"], one["message"]) for one in found] == [("task-3", 3, "id 9 is not in the vocabulary")]
+    assert json.loads(said(capsys, "list", "--json", "--tenant", "nobody")) == []
+
+
+def test_show_says_what_it_was_and_why(letters: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    inline = json.loads(said(capsys, "show", letters["task-1"], "--json", "--job", FLOW.job))
+    assert inline["trace"] == "trace of task-1"
+    assert inline["reads"].endswith("tokens of its own")
+    assert "response log" in said(capsys, "show", letters["task-2"], "--job", FLOW.job)
+    assert "NOT_FOUND: no dead letter 7-7" in said(capsys, "show", "7-7", code=2)
+
+
+def test_replay_makes_them_ready_and_drop_leaves_them_dead(
+    letters: dict[str, str], server: EmbeddedValkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "task-1\tready" in said(capsys, "replay", letters["task-1"], "--job", FLOW.job)
+    assert "task-3\tdropped" in said(capsys, "drop", "--all", "--job", OTHER.job)
+    left = json.loads(said(capsys, "list", "--json"))
+    assert [one["task"] for one in left] == ["task-2"]
+
+    async def states(queue: RedisQueue) -> list[TaskState]:
+        infos = [await queue.task_info(FLOW, "task-1"), await queue.task_info(OTHER, "task-3")]
+        return [info.state for info in infos if info is not None]
+
+    assert on(server, states) == [TaskState.READY, TaskState.DEAD]
+
+
+@pytest.mark.parametrize("argv", [("replay",), ("drop", "1-1", "--all")])
+def test_what_to_act_on_is_said_and_said_once(
+    letters: dict[str, str], argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--all" in said(capsys, *argv, code=2)
+    assert len(json.loads(said(capsys, "list", "--json"))) == len(letters)
+
+
+def test_without_a_queue_it_says_which_flag(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("PRECEPTOR_REDIS_URL", raising=False)
+    assert "--redis-url" in said(capsys, "list", code=2)
