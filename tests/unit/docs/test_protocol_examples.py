@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-import preceptor.queue.memory  # noqa: F401  registers every script
+import preceptor.queue.ledger
+import preceptor.queue.memory  # noqa: F401  these two register every script
 from preceptor import codec, names, wire
 from preceptor.journal import StepApplied
 from preceptor.limits import check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from preceptor.logs import get_logger
 from preceptor_serving.auth.identity import LOCAL, Identity
 from preceptor_serving.auth.key_file import KeyFile
 from preceptor_serving.auth.keys import identify
+from preceptor_serving.auth.terms import UNLIMITED, Terms
 
 log = get_logger("preceptor.auth")
 
@@ -19,6 +21,10 @@ class Gate(Protocol):
     """Turns a presented key into an identity."""
 
     def identify(self, key: str | None) -> Identity: ...
+
+    def terms(self, tenant: str, job: str) -> Terms:
+        """Of work that came through the queue, which knows its tenant and job but no key."""
+        ...
 
     @property
     def trouble(self) -> str | None:
@@ -35,7 +41,12 @@ class KeyGate:
     def identify(self, key: str | None) -> Identity:
         if not key:
             raise Unauthenticated("no key was sent", field="authorization", hint="send 'Authorization: Bearer pk_...'")
-        return identify(key, self._keys.records())
+        ring = self._keys.ring()
+        identity = identify(key, ring.records)
+        return replace(identity, terms=ring.terms_of(ring.records[identity.key_id]))
+
+    def terms(self, tenant: str, job: str) -> Terms:
+        return self._keys.ring().terms(tenant, job)
 
     @property
     def trouble(self) -> str | None:
@@ -49,6 +60,9 @@ class OpenGate:
 
     def identify(self, key: str | None) -> Identity:
         return LOCAL
+
+    def terms(self, tenant: str, job: str) -> Terms:
+        return UNLIMITED
 
 
 def gate_for(host: str, key_file: Path | None) -> Gate:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from preceptor.errors import PermissionDenied
+from preceptor_serving.auth.terms import UNLIMITED, Terms
 
 DEFAULT_JOB = "default"
 
@@ -30,6 +31,7 @@ class Identity:
     key_id: str
     scopes: frozenset[Scope]
     job: str | None = None
+    terms: Terms = UNLIMITED
 
     def require(self, scope: Scope) -> None:
         """Nothing when the key holds the scope, else `PermissionDenied` naming it."""

@@ -10,11 +10,13 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from preceptor.errors import Unauthenticated
 from preceptor_serving.auth.identity import Identity, Scope
+from preceptor_serving.auth.terms import UNLIMITED
 
 ID_BYTES = 5
 SECRET_BYTES = 20
@@ -33,26 +35,38 @@ class KeyRecord:
     job: str | None = None
     expires: datetime | None = None
     revoked: bool = False
+    weight: float | None = None  # of its jobs; None: the tenant's
+    bands: tuple[int, ...] | None = None
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.tenant, self.id, self.scopes, self.job)
+        return Identity(self.tenant, self.id, self.scopes, self.job, UNLIMITED.narrowed(self.weight, self.bands))
+
+    def valid(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return not self.revoked and (self.expires is None or now < self.expires)
 
 
 def mint_key(
-    tenant: str, scopes: frozenset[Scope], *, job: str | None = None, expires: datetime | None = None
+    tenant: str,
+    scopes: frozenset[Scope],
+    *,
+    job: str | None = None,
+    expires: datetime | None = None,
+    weight: float | None = None,
+    bands: tuple[int, ...] | None = None,
 ) -> tuple[str, KeyRecord]:
     """A new key, which is shown to its owner once, and the record to store."""
     key_id = _base32(secrets.token_bytes(ID_BYTES))
     key = f"pk_{key_id}_{_base32(secrets.token_bytes(SECRET_BYTES))}"
-    return key, KeyRecord(key_id, digest(key), tenant, scopes, job, expires)
+    return key, KeyRecord(key_id, digest(key), tenant, scopes, job, expires, weight=weight, bands=bands)
 
 
 def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def identify(key: str, records: dict[str, KeyRecord], now: datetime | None = None) -> Identity:
+def identify(key: str, records: Mapping[str, KeyRecord], now: datetime | None = None) -> Identity:
     """The identity behind a key, or `Unauthenticated` whose text never contains what was presented.
 
     An unknown id costs the same comparison as a known one, and nothing about a key is told before its secret matched.
