@@ -101,6 +101,10 @@ bench-codec: install ## Bytes per row and speed of the codec against JSON
 bench-sim: install ## How fairly the scheduler shares one teacher, in virtual time
 	$(RUN) benchmarks.sim_sharing
 
+.PHONY: bench-scoring
+bench-scoring: install ## What a teacher's doors and its readout cost, in time and memory
+	$(RUN) benchmarks.bench_scoring
+
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code
 	$(BIN)/python scripts/write_docs.py

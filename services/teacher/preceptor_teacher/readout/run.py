@@ -22,7 +22,7 @@ from preceptor_teacher.readout.spec import NO_TARGET, RowSpec, Signals
 
 F32 = NDArray[np.float32]
 
-CPU_CHUNK_BYTES = 64 << 20  # of logits, one plane: every chunk reads the whole head, so that few rows a time are slow
+CPU_CHUNK_BYTES = 48 << 20  # of logits, one plane: every chunk reads the whole head, so that few rows a time are slow
 CUDA_CHUNK_BYTES = 512 << 20
 MAX_CHUNK_ROWS = 4096
 COLDEST_IN_F32 = 1e-30  # a colder temperature, or its inverse, is no normal f32
