@@ -118,6 +118,15 @@ class TeacherSettings(SequenceSettings):
     teachers_file: Path | None = None
     """File (YAML) that maps the names of teachers to model folders, engines and their options."""
 
+    score_cache_memory_bytes: int = Field(default=256 * MIB, ge=0)
+    """Memory for scores that may be asked for again; 0: none."""
+
+    score_cache_folder: Path | None = None
+    """Folder where such scores outlive the process, one for all teachers of a machine; unset: memory only."""
+
+    score_cache_disk_bytes: int = Field(default=4096 * MIB, ge=16 * MIB)
+    """Most bytes of the file in score_cache_folder."""
+
 
 class RolloutSettings(SequenceSettings):
     """The generation service."""

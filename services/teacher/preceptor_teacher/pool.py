@@ -24,6 +24,7 @@ from preceptor_serving.scheduler.cost import CostRule
 from preceptor_serving.scheduler.scheduler import Scheduler
 from preceptor_serving.scheduler.types import Batch, DropReason, FlowKey, QueueLimits, Work
 from preceptor_teacher import growing
+from preceptor_teacher.cache import CacheFront
 from preceptor_teacher.tickets import Ticket, spent_on
 
 NOTHING_SPENT = Work(new_tokens=0, rows=0)
@@ -43,10 +44,11 @@ class PoolPolicy:
 class EnginePool:
     """Starts and stops with its service. `submit` never blocks; a ticket ends exactly once."""
 
-    def __init__(self, channel: EngineChannel, policy: PoolPolicy, limits: QueueLimits) -> None:
+    def __init__(self, channel: EngineChannel, policy: PoolPolicy, limits: QueueLimits, cache: CacheFront | None = None) -> None:
         self.channel = channel
         self.policy = policy
         self._limits = limits
+        self._cache = cache
         self._client = ScoringClient(channel)
         self._tickets: dict[str, Ticket] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -77,16 +79,24 @@ class EnginePool:
             with suppress(asyncio.CancelledError):
                 await task
         for ticket in list(self._tickets.values()):
-            ticket.reject(Unavailable("the teacher is stopping"))
-        self._tickets.clear()
+            self._end(ticket).reject(Unavailable("the teacher is stopping"))
         await self.channel.stop()
+
+    async def look_up(self, tickets: Sequence[Ticket]) -> None:
+        """Resolves those whose rows the score cache knows; only the others need to be submitted."""
+        if self._cache is not None:
+            await self._cache.look_up(tickets, self.infos)
 
     def submit(self, ticket: Ticket) -> None:
         """Queues one item, or raises `Exhausted` with its place and the time after which room is expected."""
         if self._stopped:
             raise Unavailable("the teacher is stopping")
+        if self._cache is not None and self._cache.follow(ticket):
+            return
         self.scheduler.submit(ticket.task, self._now_s())
         self._tickets[ticket.task.task_id] = ticket
+        if self._cache is not None:
+            self._cache.lead(ticket)
         self._work.set()
 
     def cancel(self, task_ids: Sequence[str]) -> None:
@@ -176,6 +186,8 @@ class EnginePool:
             result.receipt.time.queued_s = settled.queued_s
             self.tokens_computed += result.receipt.tokens_computed
             self.tokens_reused += result.receipt.tokens_reused
+            if self._cache is not None:
+                self._cache.keep(ticket, result)
             self._end(ticket).resolve(result)
 
     def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> None:
@@ -193,14 +205,21 @@ class EnginePool:
 
     def _take_dropped(self) -> None:
         for dropped in self.scheduler.take_dropped():
-            ticket = self._tickets.pop(dropped.task.task_id, None)
+            ticket = self._tickets.get(dropped.task.task_id)
             if ticket is not None and dropped.reason is DropReason.EXPIRED:
-                ticket.reject(DeadlineExceeded("the deadline passed while the request was queued", hint="allow more time"))
+                error = DeadlineExceeded("the deadline passed while the request was queued", hint="allow more time")
+                self._end(ticket).reject(error)
             elif ticket is not None:
-                ticket.reject(Cancelled("the request was given up"))
+                self._end(ticket).reject(Cancelled("the request was given up"))
 
     def _end(self, ticket: Ticket) -> Ticket:
+        """Forgets it; who waited for its result without getting one goes into the queue."""
         self._tickets.pop(ticket.task.task_id, None)
+        for follower in self._cache.leave(ticket) if self._cache is not None else ():
+            try:
+                self.submit(follower)
+            except PreceptorError as error:
+                follower.reject(error)
         return ticket
 
     @staticmethod

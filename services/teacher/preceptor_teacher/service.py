@@ -28,6 +28,7 @@ from preceptor_serving.lifecycle.state import State, Status
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, choose_version, read_item
+from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
 from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
 from preceptor_teacher.pool import EnginePool, PoolPolicy
@@ -77,6 +78,7 @@ class TeacherService:
         self._grace_s = 0.0
         self._teachers: dict[str, Teacher] = {}
         self._judges: list[Judge] = []
+        self._cache: ScoreCache | None = None
         self._numbers = itertools.count()
         self._bounds = Bounds(1, 1, 1)
 
@@ -100,12 +102,16 @@ class TeacherService:
         assert isinstance(settings, TeacherSettings), "the teacher runs on teacher settings"
         self._bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, settings.max_message_bytes)
         limits = QueueLimits(flow_tasks=settings.max_queue_tasks, total_tasks=settings.max_queue_tasks)
+        self._cache = open_cache(settings)
+        if self._cache is not None:
+            watch_cache(self._cache, context)
         for spec in self._specs or teachers_of(settings):
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec):
                 self._open_judge(spec, context)
                 continue
-            pool = EnginePool(self._place_engine(spec.engine, context), self._policy, limits)
+            front = front_of(self._cache, spec.engine) if self._cache is not None else None
+            pool = EnginePool(self._place_engine(spec.engine, context), self._policy, limits, front)
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
         self._queue = self._queue or await self._open_queue(settings)
@@ -149,6 +155,8 @@ class TeacherService:
         await asyncio.gather(*(worker.stop(min(self._grace_s, WORKER_GRACE_S)) for worker in self._workers))
         await asyncio.gather(*(teacher.pool.stop() for teacher in self._teachers.values()))
         await asyncio.gather(*(judge.close() for judge in self._judges))
+        if self._cache is not None:
+            await self._cache.close()
         if self._own_queue is not None:
             await self._own_queue.close()
 
@@ -220,9 +228,9 @@ class TeacherService:
 
     async def grade(self, request: teacher_pb2.GradeRequest, call: Call) -> teacher_pb2.GradeReply:
         """One verdict or error for each item, in order."""
+        call.identity.job_for(request.job)
         judge = self.find_judge(request.teacher.teacher)
         check_count(len(request.items), self._bounds)
-        call.identity.job_for(request.job)
         return teacher_pb2.GradeReply(results=await judge.grade(request))
 
     def flow(self, teacher: Teacher, identity: Identity, job: str, band: int) -> FlowKey:
@@ -240,9 +248,11 @@ async def _all_results(pool: EnginePool, tickets: Sequence[Ticket]) -> Sequence[
     """The results of all tickets. A full queue refuses them as one; a caller who leaves takes all of them with him."""
     submitted: list[Ticket] = []
     try:
+        await pool.look_up(tickets)
         for ticket in tickets:
-            pool.submit(ticket)
-            submitted.append(ticket)
+            if not ticket.result.done():
+                pool.submit(ticket)
+                submitted.append(ticket)
         return await asyncio.gather(*(_result(ticket) for ticket in tickets))
     except BaseException:
         for ticket in submitted:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.scheduler.types import Task, Work
 from preceptor_teacher.growing import Growth
+
+if TYPE_CHECKING:
+    from preceptor_teacher.cache.lookup import Lookup
 
 
 @dataclass(slots=True)
@@ -16,7 +20,7 @@ class Ticket:
     """`result` holds the engine's own result for the item, errors of the item included; an exception where no engine saw it.
 
     `retry_alone` says what happens when the engine dies under a batch: the item is tried once more, alone (doors), or the error
-    is told at once, because somebody else keeps count (leased tasks).
+    is told at once, because somebody else keeps count (leased tasks). `lookup` names the score cache's entries for its rows.
     """
 
     task: Task
@@ -24,6 +28,7 @@ class Ticket:
     version: ModelRef
     growth: Growth | None = None
     retry_alone: bool = True
+    lookup: Lookup | None = None
     result: asyncio.Future[teacher_pb2.ScoreResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def resolve(self, result: teacher_pb2.ScoreResult) -> None:

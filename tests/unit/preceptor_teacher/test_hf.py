@@ -15,7 +15,7 @@ from preceptor.errors import ConfigurationError, Conflict, Exhausted, InvalidArg
 from preceptor.types import ModelRef, RaggedIds, Scored, Sequence, TailOf, Want, Window
 from preceptor_serving.engines.protocol import ScoreItem
 from preceptor_teacher.engines.hf import create
-from preceptor_teacher.engines.hf.cells import CELL_TOKENS
+from preceptor_teacher.grid import CELL_TOKENS
 from preceptor_teacher.growing import Growth
 from tests.reference import readout_oracle as oracle
 from tests.support.models import BUNDLED_TEACHER as TINY

@@ -50,7 +50,8 @@ def inline(spec: EngineSpec, context) -> InlineEngine:
 @asynccontextmanager
 async def teacher(*specs: TeacherSpec, policy: PoolPolicy | None = None, **settings) -> AsyncGenerator[RunningService]:
     service = TeacherService(specs or (spec("fake", ("default",)),), inline, policy)
-    async with running(service, TeacherSettings(grpc_port=0, rest_port=0, **settings)) as house:
+    without_cache = {"score_cache_memory_bytes": 0, **settings}  # what is asked twice here is to be computed twice
+    async with running(service, TeacherSettings(grpc_port=0, rest_port=0, **without_cache)) as house:
         yield house
 
 

@@ -110,7 +110,9 @@ class LeasedTask:
             self._growth(view),
             retry_alone=False,
         )
-        self.pool.submit(ticket)
+        await self.pool.look_up([ticket])
+        if not ticket.result.done():
+            self.pool.submit(ticket)
         try:
             result = await ticket.result
         except BaseException:

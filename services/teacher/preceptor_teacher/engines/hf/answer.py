@@ -14,8 +14,9 @@ from torch import Tensor
 from preceptor.errors import Internal
 from preceptor.types import Hidden, HiddenDtype, IdLogprobs, RaggedIds, RaggedLogprobs, Rows, Validity, Want
 from preceptor_serving.engines.plan import NO_TARGET, RowPlan
-from preceptor_teacher.engines.hf.cells import CELL_TOKENS, Cell
+from preceptor_teacher.engines.hf.cells import Cell
 from preceptor_teacher.engines.hf.load import LoadedModel
+from preceptor_teacher.grid import CELL_TOKENS
 from preceptor_teacher.readout import ReadoutRows, RowSpec, Signals, readout
 
 HIDDEN_DTYPES = {torch.float32: HiddenDtype.F32, torch.float16: HiddenDtype.F16, torch.bfloat16: HiddenDtype.BF16}

@@ -16,8 +16,7 @@ from torch import Tensor
 from preceptor.types import Ids
 from preceptor_teacher.engines.hf.forward import KeyValues, Piece, forward
 from preceptor_teacher.engines.hf.load import LoadedModel
-
-CELL_TOKENS = 32
+from preceptor_teacher.grid import CELL_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +26,6 @@ class Cell:
     start: int
     states: Tensor
     complete: KeyValues | None
-
-
-def complete_tokens(tokens: int) -> int:
-    """How many of the first tokens stand in complete cells."""
-    return tokens - tokens % CELL_TOKENS
 
 
 def forward_cells(model: LoadedModel, ids: Ids, past: KeyValues | None) -> Iterator[Cell]:

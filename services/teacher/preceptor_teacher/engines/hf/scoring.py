@@ -14,10 +14,11 @@ from preceptor.types import ModelInfo, Receipt, Rows, Scored, TimeSplit
 from preceptor_serving.engines.plan import plan_item
 from preceptor_serving.engines.protocol import Outcome, ScoreItem
 from preceptor_teacher.engines.hf.answer import Planned, answer, answer_on_grid, rows_of
-from preceptor_teacher.engines.hf.cells import CELL_TOKENS, Cell, complete_tokens, forward_cells
+from preceptor_teacher.engines.hf.cells import Cell, forward_cells
 from preceptor_teacher.engines.hf.forward import KeyValues, Piece, forward
 from preceptor_teacher.engines.hf.load import LoadedModel
 from preceptor_teacher.engines.hf.states import StateStore
+from preceptor_teacher.grid import CELL_TOKENS, complete_tokens
 from preceptor_teacher.growing import Growth
 from preceptor_teacher.readout import readout
 

@@ -1,0 +1,128 @@
+"""Both tiers as one: what is looked up goes through memory to disk, what is kept is in memory at once and on disk soon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from preceptor.config.settings import TeacherSettings
+from preceptor.errors import ConfigurationError
+from preceptor.types import CacheTier
+from preceptor_serving.durable import make_folder
+from preceptor_teacher.cache.disk import DiskTier
+from preceptor_teacher.cache.memory import MemoryTier
+from preceptor_teacher.cache.secrets import TenantSecrets, root_secret
+
+MAX_UNWRITTEN_BYTES = 64 << 20
+CLOSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value, and the tier that had it."""
+
+    value: bytes
+    tier: CacheTier
+
+
+class ScoreCache:
+    """Used from one event loop; disk work runs in two threads of its own, so that no reader waits for a writer's sync."""
+
+    def __init__(self, memory: MemoryTier, disk: DiskTier | None, secrets: TenantSecrets) -> None:
+        self.memory, self.disk, self.secrets = memory, disk, secrets
+        self.hits = {CacheTier.MEMORY: 0, CacheTier.DISK: 0}
+        self.shared = 0
+        self.misses = 0
+        self.dropped = 0
+        self._reader = ThreadPoolExecutor(1, "score-cache-read")
+        self._writer = ThreadPoolExecutor(1, "score-cache-write")
+        self._unwritten: dict[bytes, bytes] = {}
+        self._unwritten_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What probes tell: the disk failed when it was last used."""
+        return self.disk.trouble if self.disk else None
+
+    async def find(self, keys: Sequence[bytes]) -> dict[bytes, Found]:
+        """The values that are known."""
+        found = {key: Found(value, CacheTier.MEMORY) for key in keys if (value := self._in_memory(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        if self.disk is not None and missing:
+            loop = asyncio.get_running_loop()
+            for key, value in (await loop.run_in_executor(self._reader, self.disk.get_many, missing)).items():
+                self.memory.put(key, value)
+                found[key] = Found(value, CacheTier.DISK)
+        return found
+
+    def keep(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Remembers them. What the disk cannot take in time is left out there, and counted."""
+        for key, value in entries:
+            self.memory.put(key, value)
+            if self.disk is None or key in self._unwritten:
+                continue
+            if self._unwritten_bytes + len(value) > MAX_UNWRITTEN_BYTES:
+                self.dropped += 1
+                continue
+            self._unwritten[key] = value
+            self._unwritten_bytes += len(value)
+        if self._unwritten and self._writing is None:
+            self._writing = asyncio.create_task(self._write_all(), name="score-cache-write")
+
+    async def flush(self) -> None:
+        """Returns when everything that was kept so far is on disk."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
+    async def close(self) -> None:
+        """Writes what is left, within a deadline."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.flush()
+        except TimeoutError:
+            self._unwritten.clear()
+        for executor in (self._reader, self._writer):
+            executor.shutdown(wait=True)
+        if self.disk is not None:
+            self.disk.close()
+
+    def _in_memory(self, key: bytes) -> bytes | None:
+        return self._unwritten.get(key) or self.memory.get(key)
+
+    async def _write_all(self) -> None:
+        assert self.disk is not None, "nothing is unwritten without a disk"
+        loop = asyncio.get_running_loop()
+        try:
+            while self._unwritten:
+                batch, self._unwritten, self._unwritten_bytes = self._unwritten, {}, 0
+                await loop.run_in_executor(self._writer, self.disk.put_many, batch)
+        finally:
+            self._writing = None
+
+
+def open_cache(settings: TeacherSettings) -> ScoreCache | None:
+    """The cache that an operator has asked for; None where there is neither memory nor a folder for it."""
+    folder = settings.score_cache_folder
+    if folder is None and not settings.score_cache_memory_bytes:
+        return None
+    memory = MemoryTier(settings.score_cache_memory_bytes)
+    if folder is None:
+        return ScoreCache(memory, None, TenantSecrets(root_secret(None)))
+    try:
+        _own_folder(folder)
+        secrets = TenantSecrets(root_secret(folder))
+        return ScoreCache(memory, DiskTier.open(folder, settings.score_cache_disk_bytes), secrets)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the score cache's folder cannot be used: {error.strerror}", field="score_cache_folder", value=str(folder)
+        ) from error
+
+
+def _own_folder(folder: Path) -> None:
+    if not folder.exists():
+        make_folder(folder)
+        folder.chmod(0o700)
