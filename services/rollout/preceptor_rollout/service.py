@@ -21,13 +21,14 @@ from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
 from preceptor_rollout.meters import GenerationMeters
 from preceptor_rollout.relay import Relay
-from preceptor_rollout.versions import Version, Versions, check_policy, folders_under
+from preceptor_rollout.versions import Version, Versions, check_policy, folders_under, roots_of
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
 from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
 from preceptor_serving.frame.call import Call
 from preceptor_serving.lifecycle.state import Lifecycle
 from preceptor_serving.queue_link import queue_of
+from preceptor_serving.run_owner import require_owner
 from preceptor_serving.scheduler.types import FlowKey
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
 
@@ -66,6 +67,7 @@ class RolloutService:
         self._queue, self._place_engine = queue, place_engine
         self._opened: list[Queue] = []
         self._engine: EngineChannel | None = None
+        self._roots: list[Path] = []
         self._running: Running | None = None
 
     # ---- the frame's side
@@ -89,6 +91,7 @@ class RolloutService:
         settings = context.settings
         assert isinstance(settings, RolloutSettings), "the rollout service runs on rollout settings"
         spec = engine_spec(settings)
+        self._roots = roots_of(settings.weights_roots)
         if self._queue is None and (opened := await queue_of(settings)):
             self._queue = opened
             self._opened.append(opened)
@@ -98,7 +101,7 @@ class RolloutService:
         student = rollout_pb2.RolloutDescribeReply.FromString(await engine.call(STUDENT, b"", timeout_s=START_CALL_S))
         info = wire.model_info_from_proto(student.student)
         base = Version(info.model, Path(spec.options["folder"]))
-        versions = Versions(engine, base, folders_under(settings.weights_roots))
+        versions = Versions(engine, base, folders_under(self._roots))
         gate = Gate(settings.running_units, settings.max_queue_tasks)
         relay = Relay(engine, versions, gate, self._queue, settings.batch_tokens)
         bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens)
@@ -136,6 +139,7 @@ class RolloutService:
     async def generate(self, request: rollout_pb2.GenerateRequest, call: Call) -> AsyncGenerator[rollout_pb2.GenerateReply]:
         """One reply for every rollout, in the order in which they end; what is wrong with the request is raised."""
         running = self._now()
+        require_owner(self._roots, request.run, call.identity)
         flow = FlowKey(running.info.model.name, call.identity.tenant, call.identity.job_for(request.job), BAND)
         check_request(request, running.info, running.bounds, has_logs=self._queue is not None)
         async with aclosing(running.relay.replies(request, call, flow)) as replies:
@@ -145,6 +149,7 @@ class RolloutService:
 
     async def load_weights(self, request: rollout_pb2.LoadWeightsRequest, call: Call) -> rollout_pb2.LoadWeightsReply:
         """Answers when the engine holds the version and new units draw from it."""
+        require_owner(self._roots, request.version.model.run, call.identity)
         check_policy(request.policy)
         began = time.perf_counter()
         version = await self._now().versions.swap(wire.model_ref_from_proto(request.version.model))

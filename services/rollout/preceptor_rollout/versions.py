@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +85,16 @@ class Versions:
         await self._engine.load_version(version.ref, str(version.folder))
 
 
-def folders_under(roots: str) -> FindFolder:
-    """Finds and verifies versions under these roots, separated as in PATH."""
-    paths = [Path(root).resolve() for root in roots.split(os.pathsep) if root]
+def roots_of(text: str) -> list[Path]:
+    """Folders, separated as in PATH."""
+    return [Path(root).resolve() for root in text.split(os.pathsep) if root]
+
+
+def folders_under(roots: Sequence[Path]) -> FindFolder:
+    """Finds and verifies versions under these roots."""
 
     def find(ref: ModelRef) -> Path:
-        return find_version(paths, ref).folder
+        return find_version(roots, ref).folder
 
     return find
 

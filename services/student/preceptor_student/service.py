@@ -16,6 +16,7 @@ from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
 from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
 from preceptor_serving.frame.call import Call
 from preceptor_serving.lifecycle.state import Lifecycle, State
+from preceptor_serving.run_owner import claim, require_owner
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
 from preceptor_student.meters import TrainingMeters
 from preceptor_student.pack import pack
@@ -42,6 +43,7 @@ class StudentService:
         self._lifecycle: Lifecycle | None = None
         self._meters: TrainingMeters | None = None
         self._max_step_bytes = 0
+        self._runs_root = Path()
 
     # ---- the frame's side
 
@@ -64,6 +66,7 @@ class StudentService:
         settings = context.settings
         assert isinstance(settings, StudentSettings), "the student service runs on student settings"
         spec = engine_spec(settings)
+        self._runs_root = Path(spec.options["runs_root"])
         self._lifecycle, self._max_step_bytes = context.lifecycle, settings.max_step_bytes
         self._meters = TrainingMeters(context.meters.registry)
         context.lifecycle.loading(f"starting the training engine of {spec.name}")
@@ -78,15 +81,17 @@ class StudentService:
 
     async def status(self, request: student_pb2.StudentStatusRequest, call: Call) -> student_pb2.StudentStatus:
         """Where a run stands: applied and durable step, epoch, newest version."""
+        self._check_owner(request.run, call)
         return self._with_state(await self._call("status", request, student_pb2.StudentStatus, call))
 
     async def open_run(self, request: student_pb2.OpenRunRequest, call: Call) -> student_pb2.StudentStatus:
         """Opens a run or takes it over; the epoch in the reply fences every older writer."""
+        claim(self._runs_root, request.run, call.identity)
         return self._with_state(await self._call("open_run", request, student_pb2.StudentStatus, call))
 
     async def step(self, messages: AsyncIterator[student_pb2.StepMessage], call: Call) -> student_pb2.StepReply:
         """Applies one step once: a header, then its micro-batches."""
-        parts = await self._parts(messages)
+        parts = await self._parts(messages, call)
         replies = [
             reply async for reply in self._channel.stream("step", pack(parts), timeout_s=call.remaining_s()) if reply
         ]  # empty replies are pauses
@@ -99,10 +104,12 @@ class StudentService:
 
     async def checkpoint(self, request: student_pb2.CheckpointRequest, call: Call) -> student_pb2.CheckpointReply:
         """Makes the applied step durable."""
+        self._check_owner(request.run, call)
         return await self._call("checkpoint", request, student_pb2.CheckpointReply, call)
 
     async def publish(self, request: student_pb2.PublishRequest, call: Call) -> student_pb2.PublishReply:
         """Writes the current weights as an immutable version and names it."""
+        self._check_owner(request.run, call)
         return await self._call("publish", request, student_pb2.PublishReply, call)
 
     # ---- the engine's side
@@ -117,8 +124,11 @@ class StudentService:
         raw = await self._channel.call(method, request.SerializeToString(), timeout_s=call.remaining_s())
         return reply.FromString(raw)
 
-    async def _parts(self, messages: AsyncIterator[student_pb2.StepMessage]) -> list[bytes]:
-        """Header and micro-batches, serialised; refused as soon as they are too many or too large."""
+    def _check_owner(self, run: str, call: Call) -> None:
+        require_owner([self._runs_root], run, call.identity)
+
+    async def _parts(self, messages: AsyncIterator[student_pb2.StepMessage], call: Call) -> list[bytes]:
+        """Header and micro-batches, serialised; refused as soon as they are too many, too large, or of another's run."""
         parts: list[bytes] = []
         wanted, total = 0, 0
         async for message in messages:
@@ -126,6 +136,7 @@ class StudentService:
             if is_header != (not parts):
                 raise _misplaced(is_header)
             if is_header:
+                self._check_owner(message.header.run, call)
                 wanted = message.header.micro_batches
             part: Any = message.header if is_header else message.micro_batch
             parts.append(part.SerializeToString())
