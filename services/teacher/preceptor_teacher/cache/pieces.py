@@ -45,11 +45,14 @@ def pieces_of(item: ScoreItem, *, grows: bool) -> tuple[Piece, ...]:
 
 
 def _cells(prefix_tokens: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Runs of rows that one cell predicts."""
+    """Runs of rows that one cell predicts; the last row of a cell is a run of its own.
+
+    Its target is the next cell's first token: a log that ends with the cell has this row later than the others.
+    """
     if not len(prefix_tokens):
         return
-    cells = (prefix_tokens - 1) // CELL_TOKENS
-    edges = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(cells)]
+    runs = 2 * (prefix_tokens // CELL_TOKENS) + (prefix_tokens % CELL_TOKENS > 0)
+    edges = [0, *(np.flatnonzero(np.diff(runs)) + 1).tolist(), len(runs)]
     yield from pairwise(edges)
 
 
