@@ -35,7 +35,7 @@ class RunningService:
     def __init__(self, service: Service, settings: ServiceSettings) -> None:
         self.service, self.settings = service, settings
         self.lifecycle, self.meters = Lifecycle(), Meters()
-        gate = gate_for(settings.host, settings.key_file)
+        self._gate = gate = gate_for(settings.host, settings.key_file)
         self.frame = Frame(self.lifecycle, gate, self.meters, FrameLimits.of(settings))
         self.lifecycle.probe("key_file", lambda: gate.trouble)
         self.rest_app = rest_app(service.name, service.rest_routers(), self.frame)
@@ -58,7 +58,7 @@ class RunningService:
         await self._grpc.start()
         self.lifecycle.listen(self._announce)
         log.info("doors_open", service=self.service.name, grpc_port=self.grpc_port, rest_port=self.rest_port)
-        await self.service.start(ServiceContext(self.settings, self.lifecycle, self.meters))
+        await self.service.start(ServiceContext(self.settings, self.lifecycle, self.meters, self._gate.terms))
         self.lifecycle.ready()
 
     async def stop(self, reason: str) -> list[str]:

@@ -15,6 +15,7 @@ from preceptor.config.settings import ServiceSettings
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.lifecycle.state import Lifecycle
 from preceptor_serving.metrics import Meters
+from preceptor_serving.quotas.accounts import TermsOf, no_terms
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -49,6 +50,7 @@ class ServiceContext:
     settings: ServiceSettings
     lifecycle: Lifecycle
     meters: Meters
+    terms: TermsOf = no_terms
 
 
 class Service(Protocol):

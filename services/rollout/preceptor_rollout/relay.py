@@ -31,7 +31,6 @@ from preceptor_serving.scheduler.types import FlowKey, Task, Work
 
 Reply = rollout_pb2.GenerateReply
 Request = rollout_pb2.GenerateRequest
-FLOW_WEIGHT = 1.0
 
 
 @dataclass(slots=True)
@@ -107,7 +106,7 @@ class Relay:
                 self._gate.leave(turn)
 
     def _task(self, unit: Request, call: Call, flow: FlowKey) -> Task:
-        return Task(f"unit-{next(self._numbers)}", flow, Work(most_tokens(unit), 0), FLOW_WEIGHT, call.deadline)
+        return Task(f"unit-{next(self._numbers)}", flow, Work(most_tokens(unit), 0), call.identity.terms.weight, call.deadline)
 
     async def _run(self, unit: Request, turn: Turn, call: Call, flow: FlowKey, tell: Callable[[Reply], None]) -> None:
         rollouts = list(self._open(unit, flow))

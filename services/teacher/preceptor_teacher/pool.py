@@ -20,6 +20,7 @@ from preceptor_serving.engine_host.channel import EngineChannel
 from preceptor_serving.engine_host.methods import SCORE
 from preceptor_serving.engine_host.policy import HostPolicy
 from preceptor_serving.engine_host.scoring import ScoringClient
+from preceptor_serving.scheduler.clocks import ClockTable
 from preceptor_serving.scheduler.cost import CostRule
 from preceptor_serving.scheduler.scheduler import Scheduler
 from preceptor_serving.scheduler.types import Batch, DropReason, FlowKey, QueueLimits, Work
@@ -44,11 +45,19 @@ class PoolPolicy:
 class EnginePool:
     """Starts and stops with its service. `submit` never blocks; a ticket ends exactly once."""
 
-    def __init__(self, channel: EngineChannel, policy: PoolPolicy, limits: QueueLimits, cache: CacheFront | None = None) -> None:
+    def __init__(
+        self,
+        channel: EngineChannel,
+        policy: PoolPolicy,
+        limits: QueueLimits,
+        cache: CacheFront | None = None,
+        clocks: ClockTable | None = None,
+    ) -> None:
         self.channel = channel
         self.policy = policy
         self._limits = limits
         self._cache = cache
+        self._clocks = clocks
         self._client = ScoringClient(channel)
         self._tickets: dict[str, Ticket] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -68,7 +77,7 @@ class EnginePool:
         """Returns when the engine is loaded and work is taken."""
         await self.channel.start()
         self.infos = await self._client.describe()
-        self.scheduler = Scheduler(CostRule(self.info.capabilities.row_cost), limits=self._limits)
+        self.scheduler = Scheduler(CostRule(self.info.capabilities.row_cost), clocks=self._clocks, limits=self._limits)
         self._loop_task = asyncio.create_task(self._dispatch(), name="pool-dispatch")
 
     async def stop(self) -> None:
@@ -152,6 +161,7 @@ class EnginePool:
         by_version: dict[ModelRef, list[Ticket]] = {}
         for task in batch.tasks:
             ticket = self._tickets[task.task_id]
+            ticket.spent_tokens = task.work.new_tokens
             by_version.setdefault(ticket.version, []).append(ticket)
         for version, tickets in by_version.items():
             try:
@@ -182,7 +192,9 @@ class EnginePool:
 
     def _settle(self, tickets: Sequence[Ticket], results: Sequence[teacher_pb2.ScoreResult]) -> None:
         for ticket, result in zip(tickets, results, strict=True):
-            settled = self.scheduler.finish(ticket.task.task_id, self._now_s(), spent_on(result))
+            spent = spent_on(result)
+            ticket.spent_tokens = spent.new_tokens
+            settled = self.scheduler.finish(ticket.task.task_id, self._now_s(), spent)
             result.receipt.time.queued_s = settled.queued_s
             self.tokens_computed += result.receipt.tokens_computed
             self.tokens_reused += result.receipt.tokens_reused
@@ -192,12 +204,15 @@ class EnginePool:
 
     def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> None:
         for ticket in tickets:
+            ticket.spent_tokens = 0
             self.scheduler.finish(ticket.task.task_id, self._now_s(), NOTHING_SPENT)
             self._end(ticket).reject(error)
 
     def _died(self, tickets: Sequence[Ticket], error: EngineFailed, *, alone: bool) -> None:
         """An item that ran alone is what the engine dies of; before that it is suspect, and is tried alone."""
         again = [ticket for ticket in tickets if ticket.retry_alone and not alone]
+        for ticket in again:
+            ticket.spent_tokens = 0
         self.scheduler.requeue([ticket.task.task_id for ticket in again], self._now_s(), suspect=True)
         self._refuse([ticket for ticket in tickets if not ticket.retry_alone or alone], error)
         self._take_dropped()

@@ -16,17 +16,22 @@ from preceptor.config.settings import TeacherSettings
 from preceptor.error_details import detail_of
 from preceptor.errors import NotFound, PreceptorError, Unsupported
 from preceptor.queue import Queue
-from preceptor.queue.redis import RedisQueue
+from preceptor.queue.quotas import Counter
+from preceptor.queue.redis import RedisLedger, RedisQueue
 from preceptor.suggest import did_you_mean
 from preceptor.types import ModelInfo
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.auth.identity import Identity, Scope
+from preceptor_serving.auth.terms import Terms
 from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
 from preceptor_serving.engines.plan import RowPlan
 from preceptor_serving.frame.call import Call
 from preceptor_serving.lifecycle.state import State, Status
+from preceptor_serving.quotas import Accounts
+from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
+from preceptor_teacher.billing import counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, choose_version, read_item
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
@@ -38,7 +43,7 @@ from preceptor_teacher.worker import QueueWorker, WorkerPolicy
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-FLOW_WEIGHT = 1.0
+FLOW_SHARE = 0.5  # of the queue's room that other flows leave
 WORKER_GRACE_S = 15.0  # inside the frame's own limit for stopping a service
 
 
@@ -79,6 +84,9 @@ class TeacherService:
         self._teachers: dict[str, Teacher] = {}
         self._judges: list[Judge] = []
         self._cache: ScoreCache | None = None
+        self._clocks: list[SharedClocks] = []
+        self._ledger: RedisLedger | None = None
+        self.accounts = Accounts()
         self._numbers = itertools.count()
         self._bounds = Bounds(1, 1, 1)
 
@@ -101,7 +109,9 @@ class TeacherService:
         settings = context.settings
         assert isinstance(settings, TeacherSettings), "the teacher runs on teacher settings"
         self._bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, settings.max_message_bytes)
-        limits = QueueLimits(flow_tasks=settings.max_queue_tasks, total_tasks=settings.max_queue_tasks)
+        limits = QueueLimits(flow_tasks=settings.max_queue_tasks, total_tasks=settings.max_queue_tasks, flow_share=FLOW_SHARE)
+        self._queue = self._queue or await self._open_queue(settings)
+        self._open_accounts(context, settings)
         self._cache = open_cache(settings)
         if self._cache is not None:
             watch_cache(self._cache, context)
@@ -111,10 +121,11 @@ class TeacherService:
                 self._open_judge(spec, context)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
-            pool = EnginePool(self._place_engine(spec.engine, context), self._policy, limits, front)
+            pool = EnginePool(
+                self._place_engine(spec.engine, context), self._policy, limits, front, self._open_clocks(spec.name, context)
+            )
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
-        self._queue = self._queue or await self._open_queue(settings)
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
@@ -123,6 +134,25 @@ class TeacherService:
         judge = Judge(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
+
+    def _open_accounts(self, context: ServiceContext, settings: TeacherSettings) -> None:
+        """Quotas and usage, shared with the other workers where the operator has given them a server."""
+        if settings.redis_url is not None:
+            password = settings.redis_password.get_secret_value() if settings.redis_password else None
+            self._ledger = RedisLedger.open(settings.redis_url, password)
+        self.accounts = Accounts(context.terms, self._ledger)
+        context.lifecycle.probe("quotas", lambda: self.accounts.desk.trouble)
+        self.accounts.start()
+
+    def _open_clocks(self, teacher: str, context: ServiceContext) -> SharedClocks | None:
+        """The clocks of one teacher's flows, in the queue where there is one."""
+        if self._queue is None:
+            return None
+        clocks = SharedClocks(self._queue, teacher)
+        context.lifecycle.probe(f"clocks:{teacher}", lambda: clocks.trouble)
+        clocks.start()
+        self._clocks.append(clocks)
+        return clocks
 
     async def _open_queue(self, settings: TeacherSettings) -> Queue | None:
         """The durable door, where the operator has given it a server; it is closed with the service."""
@@ -140,7 +170,8 @@ class TeacherService:
         policy = replace(self._worker_policy, bounds=bounds)
         for teacher in self._teachers.values():
             names = (teacher.spec.name, *teacher.spec.aliases)
-            worker = QueueWorker(queue, teacher.pool, names, f"{name}-{secrets.token_hex(4)}", policy)
+            worker_name = f"{name}-{secrets.token_hex(4)}"
+            worker = QueueWorker(queue, teacher.pool, names, worker_name, policy, accounts=self.accounts)
             context.lifecycle.probe(f"queue:{teacher.spec.name}", lambda worker=worker: worker.trouble)
             worker.start()
             self._workers.append(worker)
@@ -155,8 +186,11 @@ class TeacherService:
         await asyncio.gather(*(worker.stop(min(self._grace_s, WORKER_GRACE_S)) for worker in self._workers))
         await asyncio.gather(*(teacher.pool.stop() for teacher in self._teachers.values()))
         await asyncio.gather(*(judge.close() for judge in self._judges))
+        await asyncio.gather(*(clocks.close() for clocks in self._clocks), self.accounts.close())
         if self._cache is not None:
             await self._cache.close()
+        if self._ledger is not None:
+            await self._ledger.close()
         if self._own_queue is not None:
             await self._own_queue.close()
 
@@ -221,39 +255,60 @@ class TeacherService:
                 results.append(teacher_pb2.ScoreResult(error=detail_of(error)))
             else:
                 results.append(teacher_pb2.ScoreResult())
-                tickets[index] = Ticket(self._task(flow, plan, call.deadline), item, info.model)
-        for index, result in zip(tickets, await _all_results(teacher.pool, list(tickets.values())), strict=True):
+                weight = call.identity.terms.weight
+                tickets[index] = Ticket(self._task(flow, plan, weight, call.deadline), item, info.model)
+        scored = await self._all_results(teacher.pool, flow, call.identity.terms, list(tickets.values()))
+        for index, result in zip(tickets, scored, strict=True):
             results[index] = result
         return teacher_pb2.ScoreReply(results=[_named(result, index) for index, result in enumerate(results)])
 
     async def grade(self, request: teacher_pb2.GradeRequest, call: Call) -> teacher_pb2.GradeReply:
         """One verdict or error for each item, in order."""
-        call.identity.job_for(request.job)
+        job = call.identity.job_for(request.job)
         judge = self.find_judge(request.teacher.teacher)
         check_count(len(request.items), self._bounds)
-        return teacher_pb2.GradeReply(results=await judge.grade(request))
+        flow, terms = FlowKey(judge.spec.name, call.identity.tenant, job, 0), call.identity.terms
+        hold = await self.accounts.reserve(flow, terms.limits, tokens=0, places=len(request.items))
+        try:
+            results = await judge.grade(request)
+        finally:
+            await hold.settle(0)
+        self.accounts.count(flow, {Counter.REQUESTS: 1})
+        return teacher_pb2.GradeReply(results=results)
 
     def flow(self, teacher: Teacher, identity: Identity, job: str, band: int) -> FlowKey:
-        return FlowKey(teacher.spec.name, identity.tenant, identity.job_for(job), band)
+        """Whose work a request is, in the band that the caller's key allows."""
+        return FlowKey(teacher.spec.name, identity.tenant, identity.job_for(job), identity.terms.band_for(band))
 
     def _others(self, teacher: Teacher) -> list[ModelInfo]:
         return [other.pool.info for other in self._teachers.values() if other is not teacher]
 
-    def _task(self, flow: FlowKey, plan: RowPlan, deadline_s: float) -> Task:
+    def _task(self, flow: FlowKey, plan: RowPlan, weight: float, deadline_s: float) -> Task:
         tokens = int(plan.prefix_tokens[-1]) if len(plan) else 0
-        return Task(f"door-{next(self._numbers)}", flow, Work(tokens, len(plan)), FLOW_WEIGHT, deadline_s)
+        return Task(f"door-{next(self._numbers)}", flow, Work(tokens, len(plan)), weight, deadline_s)
+
+    async def _all_results(
+        self, pool: EnginePool, flow: FlowKey, terms: Terms, tickets: Sequence[Ticket]
+    ) -> Sequence[teacher_pb2.ScoreResult]:
+        """The results of all tickets, counted; what the cache does not know is paid for."""
+        await pool.look_up(tickets)
+        fresh = [ticket for ticket in tickets if not ticket.result.done()]
+        async with paid_for(self.accounts, flow, terms.limits, fresh):
+            await _run(pool, fresh)
+        results = [await _result(ticket) for ticket in tickets]
+        self.accounts.count(flow, {Counter.REQUESTS: 1, **counts_of(tickets, results)})
+        return results
 
 
-async def _all_results(pool: EnginePool, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
-    """The results of all tickets. A full queue refuses them as one; a caller who leaves takes all of them with him."""
+async def _run(pool: EnginePool, tickets: Sequence[Ticket]) -> None:
+    """Until all have ended. A full queue refuses them as one; a caller who leaves takes all of them with him."""
     submitted: list[Ticket] = []
     try:
-        await pool.look_up(tickets)
         for ticket in tickets:
-            if not ticket.result.done():
-                pool.submit(ticket)
-                submitted.append(ticket)
-        return await asyncio.gather(*(_result(ticket) for ticket in tickets))
+            pool.submit(ticket)
+            submitted.append(ticket)
+        if submitted:
+            await asyncio.wait([ticket.result for ticket in submitted])
     except BaseException:
         for ticket in submitted:
             ticket.result.cancel()

@@ -196,7 +196,7 @@ async def test_too_many_items_are_refused_as_one():
 
 async def test_a_full_queue_refuses_the_whole_request_with_its_place():
     slow = spec("fake", tokens_per_s=20.0)
-    async with teacher(slow, policy=PoolPolicy(batch_tasks=1, calls_in_flight=1), max_queue_tasks=3) as house:
+    async with teacher(slow, policy=PoolPolicy(batch_tasks=1, calls_in_flight=1), max_queue_tasks=6) as house:
         item = ScoreItem(PLAIN, Want(sampled=True))
         first = asyncio.create_task(score(house, item, item, item))
         pool = house.service.find("fake").pool

@@ -121,11 +121,12 @@ class Backlog:
         queue = self._flows.get(task.flow)
         flow_tasks, flow_tokens = (len(queue.order), queue.tokens) if queue is not None else (0, 0)
         asked, bounds = task.work.batch_tokens, self._limits
+        task_room = bounds.flow_room(bounds.total_tasks, len(self._waiting) - flow_tasks)
         measures = (
-            ("flow_tasks", flow_tasks + 1, bounds.flow_tasks),
-            ("flow_tokens", flow_tokens + asked, bounds.flow_tokens),
             ("total_tasks", len(self._waiting) + 1, bounds.total_tasks),
             ("total_tokens", self.tokens + asked, bounds.total_tokens),
+            ("flow_tasks", flow_tasks + 1, min(bounds.flow_tasks, task_room)),
+            ("flow_tokens", flow_tokens + asked, bounds.flow_tokens),
         )
         for name, value, limit in measures:
             if value > limit:

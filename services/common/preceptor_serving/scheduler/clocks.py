@@ -27,6 +27,11 @@ class Charge(NamedTuple):
         """The clock after this charge."""
         return max(clock + self.settled, self.floor) + self.charged
 
+    def then(self, later: Charge) -> Charge:
+        """The one charge that does what this one and then the later one do."""
+        passed = self.charged + later.settled
+        return Charge(self.flow, self.settled + passed, max(self.floor + passed, later.floor), later.charged)
+
 
 class ClockTable(Protocol):
     """Where the clocks of flows live. A flow that was never charged reads 0."""
@@ -59,9 +64,13 @@ class MemoryClocks:
     def advance(self, charges: Sequence[Charge], now_s: float) -> None:
         """Apply all charges, then forget what nobody touched for long."""
         for charge in charges:
-            self._clocks[charge.flow] = (charge.applied_to(self.clock(charge.flow)), now_s)
-            self._clocks.move_to_end(charge.flow)
+            self.put(charge.flow, charge.applied_to(self.clock(charge.flow)), now_s)
         self._forget(now_s - FORGET_AFTER_S)
+
+    def put(self, flow: FlowKey, clock: float, now_s: float) -> None:
+        """Take a clock over from elsewhere."""
+        self._clocks[flow] = (clock, now_s)
+        self._clocks.move_to_end(flow)
 
     def _forget(self, before_s: float) -> None:
         while self._clocks:

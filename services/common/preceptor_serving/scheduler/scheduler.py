@@ -177,6 +177,10 @@ class Scheduler:
             found[flow] = here._replace(cost=here.cost + outside_cost, tasks=here.tasks + ready.tasks)
         return found
 
+    def start_tag(self, flow: FlowKey) -> float:
+        """Where a flow's next task would stand in its band: the lowest is served first."""
+        return self._order.start(flow)
+
     @property
     def waiting_tasks(self) -> int:
         """Tasks queued here."""

@@ -113,3 +113,8 @@ class QueueLimits:
     flow_tokens: int = 8_388_608
     total_tasks: int = 65_536
     total_tokens: int = 67_108_864
+    flow_share: float = 1.0  # of the room that other flows leave; below 1 a flood always leaves room for others
+
+    def flow_room(self, total: int, others: int) -> int:
+        """How much one flow may hold of a total while other flows hold so much."""
+        return math.ceil(self.flow_share * (total - others))

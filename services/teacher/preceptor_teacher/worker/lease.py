@@ -18,7 +18,10 @@ from preceptor.queue.parts import first_row
 from preceptor.types import ModelInfo
 from preceptor.wire import rollout_id_from_proto
 from preceptor_proto.v1 import teacher_pb2
+from preceptor_serving.auth.terms import Terms
+from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import FlowKey, Task, Work
+from preceptor_teacher.billing import LeaseBill
 from preceptor_teacher.boundary import check_task, choose_version, read_item, reply_row_bytes
 from preceptor_teacher.growing import Growth
 from preceptor_teacher.pool import EnginePool
@@ -27,7 +30,6 @@ from preceptor_teacher.worker.logs import LogReader
 from preceptor_teacher.worker.policy import WorkerPolicy
 from preceptor_teacher.worker.view import Chunk, TaskView, inline_view, log_view, next_chunk
 
-FLOW_WEIGHT = 1.0
 log = get_logger("preceptor.worker")
 _numbers = itertools.count()
 
@@ -42,6 +44,9 @@ class LeasedTask:
     policy: WorkerPolicy
     lease: Lease
     hooks: Hooks
+    accounts: Accounts
+    teacher: str  # the name that its flows have at every door, whichever alias the task used
+    bill: LeaseBill | None = None
 
     async def run(self) -> None:
         """Commits, fails or hands back; a lease that somebody else took over is let go."""
@@ -61,6 +66,8 @@ class LeasedTask:
             log.error("task_defect", task_id=self.lease.task_id, exc_info=error)
             await self._fail(Internal("an unforeseen failure while scoring this task", hint="see the teacher's log"))
         finally:
+            if self.bill is not None:
+                self.bill.abandon()
             beating.cancel()
             with suppress(asyncio.CancelledError):
                 await beating
@@ -102,7 +109,8 @@ class LeasedTask:
         first, last = (int(plan.prefix_tokens[0]) - 1, int(plan.prefix_tokens[-1])) if len(plan) else (0, 0)
         charged = first if chunk.start > first_row(self.lease.task) else 0
         work = Work(last - charged, len(plan))
-        task = Task(f"lease-{next(_numbers)}", self._flow(), work, FLOW_WEIGHT, suspect=self.lease.alone)
+        terms = self.accounts.terms(self.lease.flow.tenant, self.lease.flow.job)
+        task = Task(f"lease-{next(_numbers)}", self._flow(terms), work, terms.weight, suspect=self.lease.alone)
         ticket = Ticket(
             task,
             item,
@@ -111,12 +119,15 @@ class LeasedTask:
             retry_alone=False,
         )
         await self.pool.look_up([ticket])
-        if not ticket.result.done():
-            self.pool.submit(ticket)
+        self.bill = LeaseBill(self.accounts, ticket)
         try:
+            if not ticket.result.done():
+                await self.bill.open(self.lease, terms.limits, chunk.start, chunk.end)
+                self.pool.submit(ticket)
             result = await ticket.result
         except BaseException:
             self.pool.cancel([ticket.task.task_id])
+            await self.bill.close()
             raise
         if result.HasField("error"):
             raise error_of(result.error)
@@ -129,6 +140,8 @@ class LeasedTask:
             then = Then.KEEP if chunk.more else Then.FINISH
         envelopes = [teacher_pb2.Envelope(rows=result.rows, receipt=result.receipt)] if result.rows.count else []
         committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then)
+        if self.bill is not None:
+            await self.bill.close(result)
         self.hooks.reached("rows committed")
         if committed.lease is not None:
             self.lease = committed.lease
@@ -137,9 +150,9 @@ class LeasedTask:
     def _rows_per_call(self, info: ModelInfo) -> int:
         return max(1, self.policy.commit_bytes // reply_row_bytes(self.lease.task.want, info))
 
-    def _flow(self) -> FlowKey:
+    def _flow(self, terms: Terms) -> FlowKey:
         flow = self.lease.flow
-        return FlowKey(flow.teacher, flow.tenant, flow.job, self.lease.task.band)
+        return FlowKey(self.teacher, flow.tenant, flow.job, terms.band_for(self.lease.task.band))
 
     def _growth(self, view: TaskView) -> Growth:
         """States are shared inside a job; one rollout's attempts and views find each other's prefixes there."""

@@ -15,6 +15,8 @@ from preceptor.errors import PreceptorError
 from preceptor.hooks import Hooks, NoHooks
 from preceptor.logs import get_logger
 from preceptor.queue import Flow, Lease, Queue, ReadyBand
+from preceptor_serving.quotas import Accounts
+from preceptor_serving.scheduler.types import FlowKey
 from preceptor_teacher.pool import EnginePool
 from preceptor_teacher.worker.lease import LeasedTask
 from preceptor_teacher.worker.logs import LogReader
@@ -34,10 +36,12 @@ class QueueWorker:
         name: str,
         policy: WorkerPolicy | None = None,
         hooks: Hooks | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         self._queue, self._pool, self._names, self._name = queue, pool, tuple(names), name
         self._policy = policy or WorkerPolicy()
         self._hooks = hooks or NoHooks()
+        self._accounts = accounts or Accounts()
         self._logs = LogReader(queue, self._policy.log_tokens)
         self._held: dict[asyncio.Task[None], Flow] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -106,12 +110,16 @@ class QueueWorker:
     async def _take_ordinary(self, bands: Sequence[ReadyBand]) -> int:
         """How many leases were taken."""
         took = 0
-        for band in sorted(bands, key=lambda band: band.band):
+        for band in sorted(bands, key=lambda band: (band.band, self._start_tag(band))):
             mine = Counter(self._held.values())[band.flow]
             room = min(self._policy.leases - self.held, self._policy.leases_per_flow - mine, band.ready)
-            if room > 0:
+            if room > 0 and not self._accounts.desk.closed(self._names[0], band.flow.tenant):
                 took += await self._take(band, limit=room, alone=False)
         return took
+
+    def _start_tag(self, band: ReadyBand) -> float:
+        """The flow that the scheduler would serve next is leased first, so that no flood keeps it out of the worker."""
+        return self._pool.scheduler.start_tag(FlowKey(self._names[0], band.flow.tenant, band.flow.job, band.band))
 
     async def _take(self, band: ReadyBand, *, limit: int, alone: bool) -> int:
         latest = self._pool.info.model
@@ -125,7 +133,7 @@ class QueueWorker:
         return len(leases)
 
     def _begin(self, lease: Lease) -> None:
-        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease, self._hooks)
+        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease, self._hooks, self._accounts, self._names[0])
         task = asyncio.create_task(work.run(), name=f"lease-{lease.task_id}")
         self._held[task] = lease.flow
         task.add_done_callback(self._ended)

@@ -1,0 +1,77 @@
+"""What tickets cost their tenant: reserved before they are queued, settled to what they took, counted for their job."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from preceptor.errors import Exhausted
+from preceptor.names import effect_id
+from preceptor.queue import Lease
+from preceptor.queue.quotas import Counter, QuotaLimits
+from preceptor_proto.v1 import common_pb2, teacher_pb2
+from preceptor_serving.quotas import Accounts, Hold
+from preceptor_serving.scheduler.types import FlowKey
+from preceptor_teacher.tickets import Ticket
+
+
+@asynccontextmanager
+async def paid_for(accounts: Accounts, flow: FlowKey, limits: QuotaLimits, tickets: Sequence[Ticket]) -> AsyncGenerator[None]:
+    """Room in the tenant's quota for these tickets, which end inside the block; what ran is paid, however the block ends."""
+    if not tickets:
+        yield
+        return
+    hold = await accounts.reserve(flow, limits, tokens=sum(_estimate(ticket) for ticket in tickets), places=len(tickets))
+    try:
+        yield
+    except Exhausted:
+        accounts.count(flow, {Counter.REFUSALS: 1})
+        raise
+    finally:
+        spent = sum(ticket.spent_tokens for ticket in tickets)
+        accounts.count(flow, {Counter.CHARGED: spent})
+        await hold.settle(spent)
+
+
+def counts_of(tickets: Sequence[Ticket], results: Sequence[teacher_pb2.ScoreResult]) -> dict[Counter, int]:
+    """What these results are to a job's usage; what they were charged is counted where it is paid."""
+    hits = [result.receipt.cache != common_pb2.CACHE_TIER_NONE for result in results]
+    return {
+        Counter.ROWS: sum(result.rows.count for result in results),
+        Counter.COMPUTED: sum(result.receipt.tokens_computed for result in results),
+        Counter.REUSED: sum(result.receipt.tokens_reused for result, hit in zip(results, hits, strict=True) if not hit),
+        Counter.CACHED: sum(_estimate(ticket) for ticket, hit in zip(tickets, hits, strict=True) if hit),
+    }
+
+
+@dataclass(slots=True)
+class LeaseBill:
+    """What one chunk of a leased task costs. A worker that takes the same rows over finds the same reservation."""
+
+    accounts: Accounts
+    ticket: Ticket
+    hold: Hold | None = None
+
+    async def open(self, lease: Lease, limits: QuotaLimits, start: int, end: int) -> None:
+        """Room for the chunk, or `Exhausted`: then the task goes back and its tenant's others wait as well."""
+        effect = effect_id(lease.flow.tenant, lease.flow.job, lease.task_id, start, end)
+        flow, tokens = self.ticket.task.flow, _estimate(self.ticket)
+        self.hold = await self.accounts.reserve(flow, limits, tokens=tokens, places=1, effect=effect)
+
+    async def close(self, result: teacher_pb2.ScoreResult | None = None) -> None:
+        """The rows are committed, or will not come."""
+        spent = {Counter.CHARGED: self.ticket.spent_tokens}
+        counts = {Counter.REQUESTS: 1, **counts_of([self.ticket], [result])} if result is not None else {}
+        self.accounts.count(self.ticket.task.flow, counts | spent)
+        if self.hold is not None:
+            await self.hold.settle(self.ticket.spent_tokens)
+
+    def abandon(self) -> None:
+        """The rows were computed and not committed: whoever comes next has paid for them already."""
+        if self.hold is not None:
+            self.hold.abandon()
+
+
+def _estimate(ticket: Ticket) -> int:
+    return ticket.task.work.new_tokens
