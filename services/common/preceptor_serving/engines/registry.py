@@ -17,6 +17,7 @@ ENGINES: dict[str, str] = {
     "hf": "preceptor_teacher.engines.hf:create",
     "rollout-hf": "preceptor_rollout.engine:create",
     "student": "preceptor_student.engine:create",
+    "vllm": "preceptor_teacher.engines.vllm:create",
 }
 """Engine name -> "module:factory". To add an engine, add its line: the module is imported in the engine's own process only,
 so it may import what it likes. The factory takes the engine's options, refuses unknown ones, and returns a loaded `Engine`."""

@@ -1,0 +1,26 @@
+"""The `vllm` engine: vLLM's engine core in the engine's own process, with our readout inside its workers.
+
+options   what an operator may say, and vLLM's own arguments under their own names
+start     folder -> engine core, head, digests, noise floor
+probe     what is needed of vLLM beyond its public interface, checked at start
+core      requests through the engine core; prefix look-ups end where wanted rows begin
+readings  which hidden states a request wants, and those that came
+worker    the extension in vLLM's workers: hidden states -> rows, through `preceptor_teacher.readout`
+sessions  growing tasks that vLLM keeps open, bounded
+engine    the calls
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preceptor_teacher.engines.vllm.engine import VllmEngine
+from preceptor_teacher.engines.vllm.options import VllmOptions
+
+__all__ = ["VllmEngine", "VllmOptions", "create"]
+
+
+def create(options: Mapping[str, Any]) -> VllmEngine:
+    """The factory that the engine registry names."""
+    return VllmEngine(VllmOptions.from_mapping(options))

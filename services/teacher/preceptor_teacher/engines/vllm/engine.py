@@ -1,0 +1,208 @@
+"""The calls of the `vllm` engine: capabilities, scoring, growing tasks."""
+
+# pyright: reportMissingImports=false
+# vLLM is in an environment of its own.
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import vllm
+
+from preceptor.errors import Conflict, Internal, PreceptorError, TooLarge, Unsupported, VersionGone
+from preceptor.types import Capabilities, Grade, Ids, ModelInfo, ModelRef, Receipt, Rows, Scored, TimeSplit
+from preceptor_serving.engines.plan import plan_item
+from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
+from preceptor_teacher import growing
+from preceptor_teacher.engines.answer import Planned
+from preceptor_teacher.engines.vllm.core import Part
+from preceptor_teacher.engines.vllm.options import VllmOptions
+from preceptor_teacher.engines.vllm.readings import Read, Spent
+from preceptor_teacher.engines.vllm.sessions import Key, Session, Sessions
+from preceptor_teacher.engines.vllm.start import Served, serve
+from preceptor_teacher.growing import Growth
+
+ENGINE = "vllm"
+NUMERICS_VERSION = "1"  # raised whenever the same weights may give other bits
+ROW_COST = 0.1  # reading a row, in tokens: head GEMM over a forward pass for small and middle-sized models
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One item on its way through; without rows there is nothing to read. `key` names the session that it leaves behind."""
+
+    index: int
+    planned: Planned
+    ids: Ids
+    part: Part | None = None
+    key: Key | None = None
+
+    @property
+    def request_id(self) -> str:
+        return "" if self.part is None else self.part.request_id
+
+
+class VllmEngine:
+    """An `Engine` over vLLM's engine core, which runs in this process. It holds one version of the weights."""
+
+    def __init__(self, options: VllmOptions) -> None:
+        self._served = serve(options)
+        self._core = self._served.core
+        self._info = info_of(self._served, options)
+        self._sessions = Sessions(self._served.max_num_seqs // 2, self._core.cache_tokens // 2)
+        self._numbers = itertools.count(1)
+
+    def describe(self) -> tuple[ModelInfo, ...]:
+        return (self._info,)
+
+    def score(self, items: Sequence[ScoreItem], version: ModelRef | None = None) -> list[Outcome]:
+        return self.score_growing(items, [None] * len(items), version)
+
+    def score_growing(
+        self, items: Sequence[ScoreItem], growths: Sequence[Growth | None], version: ModelRef | None = None
+    ) -> list[Outcome]:
+        """As `score`, for tasks whose sequences grow: what was read before is not read again while its session is kept."""
+        if version is not None and version != self._info.model:
+            raise VersionGone("this version is not loaded", field="teacher.exact", value=version.step)
+        outcomes: dict[int, Outcome] = {}
+        works: list[_Work] = []
+        for index, (item, growth) in enumerate(zip(items, growths, strict=True)):
+            try:
+                works.append(self._begin(index, item, growth))
+            except PreceptorError as error:
+                outcomes[index] = error
+        if works:
+            outcomes |= self._score(works)
+        return [outcomes[index] for index in range(len(items))]
+
+    def methods(self) -> Mapping[str, Method]:
+        return {growing.SCORE_GROWING: self._answer_growing}
+
+    def load_version(self, version: ModelRef, folder: str) -> None:
+        raise Unsupported("the vllm engine holds one version of the weights", field="version", value=version.step)
+
+    def drop_version(self, version: ModelRef) -> None:
+        if version == self._info.model:
+            raise Conflict("the last version cannot be dropped", field="version", value=version.step)
+
+    def close(self) -> None:
+        self._core.close()
+
+    # ---- one batch
+
+    def _begin(self, index: int, item: ScoreItem, growth: Growth | None) -> _Work:
+        """What has to be read for an item; a session that leads to it is taken up, one that does not is ended."""
+        planned = Planned(plan_item(item, self._info), item.want)
+        if not len(planned.plan):
+            return _Work(index, planned, item.sequence.ids[:0])
+        if planned.tokens >= self._served.max_model_len:  # vLLM wants room for the token that it draws
+            limit = f"< {self._served.max_model_len} tokens before row R"
+            raise TooLarge(
+                "there is no room for the row after the sequence", field="want.next", value=planned.tokens, limit=limit
+            )
+        ids, number = item.sequence.ids[: planned.tokens], next(self._numbers)
+        read = Read(number, planned.first_state, planned.tokens)
+        if growth is None:
+            return _Work(index, planned, ids, Part(f"r{number}", ids, read, None, keeps_session=False))
+        key: Key = (growth.scope, growth.task)
+        session = self._sessions.take(key)
+        if session is not None and session.leads_to(ids, read.first):
+            part = Part(session.request_id, ids[len(session.ids) :], read, growth.scope, keeps_session=True)
+        else:
+            self._end(session)
+            part = Part(f"r{number}", ids, read, growth.scope, keeps_session=growth.open)
+        return _Work(index, planned, ids, part, key if growth.open else None)
+
+    def _score(self, works: Sequence[_Work]) -> dict[int, Outcome]:
+        began = time.perf_counter()
+        self._core.run([work.part for work in works if work.part is not None], self._give_up)
+        prefilled = time.perf_counter()
+        answers = self._core.on_workers("preceptor_answer", [(work.request_id, work.planned) for work in works])
+        split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
+        for work in works:
+            self._keep_or_end(work)
+        for session in self._sessions.surplus():
+            self._end(session)
+        return {work.index: self._outcome(work, rows, spent, split) for work, (rows, spent) in zip(works, answers, strict=True)}
+
+    def _keep_or_end(self, work: _Work) -> None:
+        if work.part is None or not work.part.keeps_session:
+            return
+        session = Session(work.request_id, work.ids)
+        if work.key is None:
+            self._end(session)
+        else:
+            self._end(self._sessions.take(work.key))  # two chunks of one task in a batch: the later one goes on
+            self._sessions.put(work.key, session)
+
+    def _give_up(self) -> bool:
+        if not len(self._sessions):
+            return False
+        self._end(self._sessions.oldest())
+        return True
+
+    def _end(self, session: Session | None) -> None:
+        if session is not None:
+            self._core.forget([session.request_id])
+
+    def _outcome(self, work: _Work, rows: Rows | Internal, spent: Spent, split: TimeSplit) -> Outcome:
+        if isinstance(rows, Internal):
+            return rows
+        planned = work.planned
+        continued = work.key is not None and planned.plan.start > 0
+        return Scored(
+            rows,
+            replace(
+                Receipt.of(self._info),
+                temperature=planned.want.temperature,
+                tokens_computed=spent.computed,
+                tokens_reused=spent.reused,
+                tokens_recomputed=max(0, planned.first_state - spent.reused) if continued else 0,
+                time=split,
+            ),
+        )
+
+    def _answer_growing(self, request: bytes) -> Iterator[bytes]:
+        yield growing.answer(request, self.score_growing, self.describe)
+
+
+def info_of(served: Served, options: VllmOptions) -> ModelInfo:
+    """What `Describe` says about the model."""
+    return ModelInfo(
+        model=served.ref,
+        tokenizer_sha256=served.tokenizer_sha256,
+        template_sha256=served.template_sha256,
+        tokenizer_size=served.tokenizer_size,
+        head_rows=served.head_rows,
+        dtype=options.dtype,
+        engine=ENGINE,
+        engine_version=f"vllm {vllm.__version__}, torch {torch.__version__}",
+        numerics_version=NUMERICS_VERSION,
+        head_sha256=served.head_sha256,
+        noise_floor_nats=served.noise_floor_nats,
+        capabilities=capabilities_of(served, options),
+    )
+
+
+def capabilities_of(served: Served, options: VllmOptions) -> Capabilities:
+    """Every signal; not deterministic mode, because what shares a forward pass depends on what arrives together."""
+    return Capabilities(
+        sampled=True,
+        max_topk=min(options.max_topk, served.tokenizer_size),
+        max_candidates_per_row=options.max_candidates_per_row,
+        entropy=True,
+        tail=True,
+        max_samples=options.max_samples,
+        hidden=True,
+        next=True,
+        deterministic=False,
+        streaming=True,
+        grades=tuple(Grade),
+        max_sequence_tokens=served.max_model_len,
+        row_cost=ROW_COST,
+        several_versions=False,
+    )
