@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from preceptor.codec import Grade
 from preceptor.errors import ConfigurationError
-from preceptor.recipes.lint import lint, needs_of
+from preceptor.recipes.lint import lint
 from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
 from preceptor.recipes.resolve import ResolvedTerm, resolve_term
@@ -85,7 +85,11 @@ def _term_spec(one: ResolvedTerm) -> TermSpec:
         teacher=one.term.teacher,
         signal=one.signal.use if one.signal else None,
         objective=one.objective.use,
-        advantage=one.advantage.use if one.advantage else None,
+        token_weights=tuple(use.use for use in one.token_weights),
+        sample_weights=tuple(use.use for use in one.sample_weights),
+        advantage=tuple(use.use for use in one.advantage),
+        when=tuple(use.use for use in one.when),
+        pairs=one.pairs.use if one.pairs else None,
         weight=one.term.weight,
         normaliser=one.term.normaliser,
     )
@@ -99,17 +103,17 @@ def _source_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> So
         samples_per_prompt=source.samples_per_prompt,
         max_response_tokens=source.max_response_tokens,
         temperature=recipe.temperature,
-        student_topk=max((needs_of(one).student_topk for one in terms if one.term.on == name), default=0),
+        student_topk=max((one.needs.student_topk for term in terms if name in term.sources for one in term.readings), default=0),
     )
 
 
 def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> TeacherPlan:
-    asking = [one for one in terms if one.term.teacher == name]
-    needs = [needs_of(one) for one in asking]
+    asked = [(term, one) for term in terms for one in term.readings if one.teacher == name]
+    needs = [one.needs for _, one in asked]
     return TeacherPlan(
         name=name,
         model=recipe.teachers[name].model,
-        on=tuple(dict.fromkeys(one.term.on for one in asking)),
+        on=tuple(dict.fromkeys(source for term, _ in asked for source in term.sources)),
         want=_want(recipe, name, needs),
         grading=next((_grading(one) for one in needs if one.grader), None),
     )
@@ -117,13 +121,14 @@ def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> T
 
 def _want(recipe: Recipe, name: str, needs: Sequence[Needs]) -> Want | None:
     """All signals of one teacher in one want."""
-    rows = [one for one in needs if one.sampled or one.topk or one.student_topk]
+    rows = [one for one in needs if one.sampled or one.topk or one.student_topk or one.entropy]
     if not rows:
         return None
     return Want(
         sampled=any(one.sampled for one in rows),
         topk=max(one.topk for one in rows),
         log_candidates=any(one.student_topk for one in rows),
+        entropy=any(one.entropy for one in rows),
         tail=TailOf.UNION if any(one.tail for one in rows) else TailOf.NONE,
         temperature=recipe.temperature,
         grade=Grade[recipe.teachers[name].payload.upper()],

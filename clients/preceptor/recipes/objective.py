@@ -6,21 +6,22 @@ under the numbers it was started with whatever the defaults of a later version a
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel
 
 from preceptor.errors import InvalidArgument
 from preceptor.recipes.load import validate
 from preceptor.recipes.schedules import FROZEN, Number
-from preceptor.recipes.schema import OpUse
+from preceptor.recipes.schema import Normaliser, OpUse, Use
 from preceptor.recipes.strict_yaml import parse_yaml
 
 SCHEMA = 1
 
 
 class TermSpec(BaseModel):
-    """One part of the loss: weight * sum over valid rows of the objective / count of the normaliser, over the whole step."""
+    """One part of the loss: weight * sum over counted rows of weights * objective / count of the normaliser, over the whole step.
+
+    Every op that reads a signal names its teacher and the signal here, whatever the recipe left unsaid.
+    """
 
     model_config = FROZEN
 
@@ -29,9 +30,13 @@ class TermSpec(BaseModel):
     teacher: str | None
     signal: OpUse | None
     objective: OpUse
-    advantage: OpUse | None
+    token_weights: tuple[Use, ...]
+    sample_weights: tuple[Use, ...]
+    advantage: tuple[Use, ...]
+    when: tuple[Use, ...]
+    pairs: Use | None
     weight: Number
-    normaliser: Literal["rows", "sequences"]
+    normaliser: Normaliser
 
 
 class ObjectiveSpec(BaseModel):

@@ -44,6 +44,16 @@ Number = Annotated[Annotated[float, Tag("number")] | Annotated[Ramp, Tag("ramp")
 T = TypeVar("T", bound=BaseModel)
 
 
+def ends(number: Number) -> tuple[float, float]:
+    """The extreme values: those of a ramp, or the number twice."""
+    return (number.start, number.end) if isinstance(number, Ramp) else (number, number)
+
+
+def always(number: Number, value: float) -> bool:
+    """Whether it is this value at every step."""
+    return ends(number) == (value, value)
+
+
 def at_step(number: Number, step: int) -> float:
     """The value of a number at a step; steps count from 1."""
     if not isinstance(number, Ramp):
@@ -74,7 +84,7 @@ def within(
     """A validator that holds a number, and both ends of a ramp, to bounds."""
 
     def check(number: Number) -> Number:
-        for value in (number.start, number.end) if isinstance(number, Ramp) else (number,):
+        for value in ends(number):
             if not (ge <= value <= le and gt < value < lt):
                 raise ValueError(f"{value:g} is out of bounds: {_told(ge, gt, le, lt)}")
         return number

@@ -6,7 +6,8 @@ Every field reaches behaviour: fields of `terms` reach the loss through `compile
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
@@ -14,6 +15,7 @@ from preceptor.recipes.schedules import FROZEN, NotNegative, Number
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Normaliser = Literal["rows", "sequences", "sequence_means", "pairs"]
 STUDENT = "student"
 
 
@@ -32,6 +34,27 @@ def _as_op_use(value: object) -> object:
 
 Slot = Annotated[OpUse, BeforeValidator(_as_op_use, json_schema_input_type=str | OpUse)]
 """`reverse_kl`, or `{op: jsd, params: {beta: 0.3}}`."""
+
+
+class Use(OpUse):
+    """An op in a slot that may read a signal of its own."""
+
+    teacher: Name | None = None
+    """Whose signal this op reads; unset: the term's teacher."""
+
+    signal: Slot | None = None
+    """What it reads; unset: the term's signal where the op can read that, else the one parameterless signal that it reads."""
+
+
+def _as_uses(value: object) -> object:
+    if value is None:
+        return ()
+    several = cast(Sequence[object], value) if isinstance(value, list | tuple) else (value,)
+    return tuple(_as_op_use(one) for one in several)
+
+
+Uses = Annotated[tuple[Use, ...], BeforeValidator(_as_uses)]
+"""One op, or a list of them that work in order; unset or null: none."""
 
 
 class Data(BaseModel):
@@ -90,15 +113,27 @@ class Term(BaseModel):
     signal: Slot | None = None
     """What that teacher is asked for."""
 
-    advantage: Slot | None = None
-    """For `policy_gradient`: the detached weight of each drawn token."""
+    token_weights: Uses = ()
+    """Each row's loss is multiplied by these, in order; detached. Some leave rows out instead."""
+
+    sample_weights: Uses = ()
+    """Each rollout's loss is multiplied by these."""
+
+    advantage: Uses = ()
+    """For policy gradients: the detached weight of each drawn token. Advantages add up, transforms change what stands before."""
+
+    when: Uses = ()
+    """Only rollouts that meet all of these; the others are not counted anywhere."""
+
+    pairs: Annotated[Use, BeforeValidator(_as_op_use)] | None = None
+    """For preferences: which rollouts are held against each other."""
 
     weight: NotNegative = 1.0
     """The term is multiplied by this."""
 
-    normaliser: Literal["rows", "sequences"] = "rows"
-    """What the sum over rows is divided by, counted over the whole step whatever its micro-batches:
-    rows with a valid score, or sequences that have at least one."""
+    normaliser: Normaliser = "rows"
+    """What the sum over rows is divided by, counted over the whole step whatever its micro-batches: `rows` that count;
+    `sequences` with at least one of them; `sequence_means`: the same, after each was divided by its own rows; `pairs`."""
 
     name: Name | None = None
     """Name in metrics; unset: the objective's name."""
@@ -212,6 +247,7 @@ __all__ = [
     "STUDENT",
     "Data",
     "Evaluation",
+    "Normaliser",
     "Number",
     "OpUse",
     "Optimizer",
@@ -221,4 +257,5 @@ __all__ = [
     "Steps",
     "Teacher",
     "Term",
+    "Use",
 ]

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preceptor.errors import InvalidArgument
+from preceptor.errors import Corrupt, InvalidArgument
 from preceptor.types import FinishReason, RaggedIds, Rows, Validity
-from preceptor.wire import ragged_from_proto, rows_from_proto, sequence_from_proto
+from preceptor.wire import behaviour_from_proto, ragged_from_proto, rows_from_proto, sequence_from_proto
 from preceptor_proto.v1 import student_pb2
-from preceptor_student.objectives.signals import ItemScores
+from preceptor_student.objectives.signals import Drawn, ItemScores
+
+NOTHING_LOGGED = Drawn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Item:
     weight: float
     truncated: bool
     scores: dict[str, ItemScores]
+    drawn: Drawn = NOTHING_LOGGED
 
     @property
     def targets_r(self) -> NDArray[np.int64]:
@@ -67,7 +70,17 @@ def _item(message: student_pb2.TrainItem, head_rows: int, where: str) -> Item:
             name: _joined(parts, ids[positions_r], listed, head_rows, f"{where}.scores[{name}]")
             for name, parts in by_source.items()
         },
+        _drawn(message, len(positions_r), f"{where}.behaviour"),
     )
+
+
+def _drawn(message: student_pb2.TrainItem, rows: int, where: str) -> Drawn:
+    try:
+        behaviour = behaviour_from_proto(message.behaviour, rows)
+    except Corrupt as error:
+        raise InvalidArgument(f"{where}: {error}", field=f"{where}.{error.field}", value=error.value, limit=error.limit) from None
+    newest = None if behaviour.versions is None else int(behaviour.versions.max())
+    return Drawn(behaviour.logprob_policy, behaviour.logprob_behaviour, newest)
 
 
 # ---------------------------------------------------------------- scores
@@ -119,7 +132,7 @@ class _Columns:
         part, count = slice(rows.start, end), end - rows.start
         self._seen_r[part] = True
         self._ok_r[part] = rows.validity[:count] == Validity.OK
-        for name in ("sampled", "tail"):
+        for name in ("sampled", "tail", "entropy"):
             column: NDArray[np.float32] | None = getattr(rows, name)
             if column is not None:
                 self._float(name)[part] = column[:count]
@@ -162,6 +175,7 @@ class _Columns:
             self._there_rc,
             self._floats.get("tail"),
             reward,
+            self._floats.get("entropy"),
         )
 
     def _float(self, name: str, width: int | None = None) -> NDArray[np.float32]:

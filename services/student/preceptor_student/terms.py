@@ -1,55 +1,53 @@
-"""The terms of an objective, bound to their maths, and what they make of one step's items before any forward pass.
+"""What the terms of an objective make of one step's items before any forward pass.
 
-Everything that depends on the whole step is settled here: which rows are valid, what each term's sum is divided by, and the
-advantages that compare sequences. Micro-batches therefore change nothing but the memory.
+Everything that depends on the whole step is settled here: which rollouts and rows count, what each term's sum is divided by, and
+what compares sequences. Micro-batches therefore change nothing but the memory.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preceptor.errors import InvalidArgument
-from preceptor.recipes.objective import ObjectiveSpec, TermSpec
-from preceptor.recipes.ops import Kind, Params
-from preceptor.recipes.resolve import ResolvedOp, resolve_op
-from preceptor.recipes.schedules import at_step, params_at_step
-from preceptor.recipes.schema import OpUse
+from preceptor_student import whole
 from preceptor_student.batch import Item
-from preceptor_student.objectives import ADVANTAGES, OBJECTIVES, SIGNALS
-from preceptor_student.objectives.signals import ItemScores, Signal
+from preceptor_student.binding import BoundOp, BoundTerm, bind
+from preceptor_student.objectives import ADVANTAGES, OBJECTIVES, TOKEN_WEIGHTS, TRANSFORMS
+from preceptor_student.objectives.kinds import Advantage, Facts, TokenWeight, Transform
+from preceptor_student.objectives.samples import Pair
+from preceptor_student.objectives.signals import Mask, Signal
+from preceptor_student.readings import signal_of
 
 
-@dataclass(frozen=True, slots=True)
-class BoundOp:
-    """An op's name, and its parameters at this step: no ramps."""
-
-    name: str
-    params: Params
-
-
-@dataclass(frozen=True, slots=True)
-class BoundTerm:
-    """One term at one step."""
-
-    spec: TermSpec
-    weight: float
-    objective: BoundOp
-    signal: BoundOp | None
-    advantage: BoundOp | None
+def _no_rows() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class TermItem:
-    """What one term makes of one item: its valid rows, in order, and the teacher's columns."""
+    """What one term makes of one item: the rows that it needs, in order, and the teacher's columns.
+
+    `uses` and `values` belong to the term's `row_uses`: the signal that each reads, and the number that an advantage gives the
+    whole sequence. `counts` marks the rows of the loss among `rows`; None: all of them.
+    """
 
     rows: NDArray[np.int64]
     signal: Signal
-    sequence_value: float = math.nan
+    uses: tuple[Signal, ...] = ()
+    values: tuple[float, ...] = ()
+    weight: float = 1.0
+    counts: Mask | None = None
+    skipped: NDArray[np.int64] = field(default_factory=_no_rows)  # rows that it wanted and cannot use
+    infinite_rows: int = 0
+
+    @property
+    def loss_rows(self) -> NDArray[np.int64]:
+        return self.rows if self.counts is None else self.rows[self.counts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +57,20 @@ class PreparedTerm:
     term: BoundTerm
     items: tuple[TermItem | None, ...]
     divisor: int
-    skipped_rows: int
-    infinite_rows: int  # among the skipped: valid scores on which this objective is infinite
+    pairs: tuple[Pair, ...] = ()  # places of items: chosen, rejected
 
     @property
     def valid_rows(self) -> int:
-        return sum(len(one.rows) for one in self.items if one)
+        return sum(len(one.loss_rows) for one in self.items if one)
+
+    @property
+    def skipped_rows(self) -> int:
+        return sum(len(one.skipped) for one in self.items if one)
+
+    @property
+    def infinite_rows(self) -> int:
+        """Among the skipped: valid scores on which this objective, or an op of its slots, is infinite."""
+        return sum(one.infinite_rows for one in self.items if one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,100 +78,122 @@ class PreparedStep:
     """All terms over all items. A row counts as valid where some term learns from it."""
 
     terms: tuple[PreparedTerm, ...]
-    used_rows: tuple[NDArray[np.int64], ...]
+    used_rows: tuple[NDArray[np.int64], ...]  # rows that some term needs
+    valid_rows: int
     skipped_rows: int
 
-    @property
-    def valid_rows(self) -> int:
-        return sum(map(len, self.used_rows))
 
-
-def bind(spec: ObjectiveSpec, step: int) -> tuple[BoundTerm, ...]:
-    """The terms with every ramp at its value of this step."""
-    return tuple(_bind_term(term, index, step) for index, term in enumerate(spec.terms))
-
-
-def prepare(terms: Sequence[BoundTerm], items: Sequence[Item], head_rows: int) -> PreparedStep:
+def prepare(terms: Sequence[BoundTerm], items: Sequence[Item], head_rows: int, step: int) -> PreparedStep:
     """Valid rows, divisors and batch-wide advantages of one step."""
-    read = {term.spec.on for term in terms}
+    read = {source for term in terms for source in term.sources}
     for item in items:
         if item.source not in read:
             known = " | ".join(sorted(read))
             raise InvalidArgument(f"no term reads {item.source!r}", field="items.source", value=item.source, limit=known)
-    prepared = tuple(_prepare_term(term, items, head_rows) for term in terms)
-    used = tuple(_union([one.items[i] for one in prepared]) for i in range(len(items)))
-    skipped = sum(item.row_count - len(rows) for item, rows in zip(items, used, strict=True))
-    return PreparedStep(prepared, used, skipped)
+    prepared = tuple(_prepare_term(term, items, head_rows, step) for term in terms)
+    found = [[one for term in prepared if (one := term.items[place])] for place in range(len(items))]
+    used = tuple(_union([one.rows for one in ones]) for ones in found)
+    learned = [_union([one.loss_rows for one in ones]) for ones in found]
+    wanted = [_union([rows for one in ones for rows in (one.loss_rows, one.skipped)]) for ones in found]
+    valid_rows = sum(map(len, learned))
+    return PreparedStep(prepared, used, valid_rows, sum(map(len, wanted)) - valid_rows)
 
 
-# ---------------------------------------------------------------- binding
+# ---------------------------------------------------------------- one term
 
 
-def _bind_term(term: TermSpec, index: int, step: int) -> BoundTerm:
-    where = f"objective.json.terms[{index}]"
-    objective = _bind_op(resolve_op(term.objective, Kind.OBJECTIVE, f"{where}.objective"), step)
-    return BoundTerm(
-        term,
-        at_step(term.weight, step),
-        objective,
-        _bind_slot(term.signal, Kind.SIGNAL, where, step),
-        _bind_slot(term.advantage, Kind.ADVANTAGE, where, step),
-    )
+def _prepare_term(term: BoundTerm, items: Sequence[Item], head_rows: int, step: int) -> PreparedTerm:
+    places = [place for place, item in enumerate(items) if item.source in term.sources]
+    read = [items[place] for place in places]
+    found = _term_items(term, read, head_rows, step)
+    pairs: list[Pair] = []
+    if term.prefers:
+        found, pairs = _paired(term, read, found, step)
+    with_rows = [one for one in found if one and len(one.loss_rows)]
+    rows = sum(len(one.loss_rows) for one in with_rows)
+    divisor = {"rows": rows, "pairs": len(pairs)}.get(term.spec.normaliser, len(with_rows))
+    by_place = dict(zip(places, found, strict=True))
+    everyone = tuple(by_place.get(place) for place in range(len(items)))
+    return PreparedTerm(term, everyone, divisor, tuple((places[high], places[low]) for high, low in pairs))
 
 
-def _bind_slot(use: OpUse | None, kind: Kind, where: str, step: int) -> BoundOp | None:
-    return None if use is None else _bind_op(resolve_op(use, kind, f"{where}.{kind}"), step)
+def _term_items(term: BoundTerm, items: Sequence[Item], head_rows: int, step: int) -> list[TermItem | None]:
+    taken = whole.taken(term, items, step)
+    weights = whole.weights(term, items, taken, step)
+    values = [whole.sequence_values(use, items) for use in term.row_uses]
+    return [
+        None if answer is False else _term_item(term, item, head_rows, nan if answer is None else weight, tuple(own))
+        for item, answer, weight, *own in zip(items, taken, weights, *values, strict=True)
+    ]
 
 
-def _bind_op(op: ResolvedOp, step: int) -> BoundOp:
-    return BoundOp(op.spec.name, params_at_step(op.params, step))
+def _term_item(term: BoundTerm, item: Item, head_rows: int, weight: float, values: tuple[float, ...]) -> TermItem:
+    signal = signal_of(term.spec.teacher, term.signal, item)
+    uses = tuple(signal_of(use.teacher, use.signal, item) for use in term.row_uses)
+    if not isfinite(weight):
+        return TermItem(_no_rows(), signal, uses, values, skipped=np.arange(item.row_count))
+    valid_r, usable_r = _usable(term, item, head_rows, signal, uses)
+    complete_r, chosen_r = usable_r, np.ones_like(usable_r)
+    for use in term.advantage:
+        look = TRANSFORMS[use.op.name].complete if use.op.name in TRANSFORMS else None
+        complete_r = complete_r if look is None else look(complete_r, use.op.params)
+    for use in term.token_weights:
+        select = TOKEN_WEIGHTS[use.op.name].select
+        chosen_r = chosen_r if select is None else chosen_r & select(item.targets_r, use.op.params)
+    counts_r = complete_r & chosen_r
+    needed_r = usable_r if _looks_ahead(term) and counts_r.any() else counts_r
+    skipped = np.flatnonzero(chosen_r & ~counts_r)
+    infinite = int((chosen_r & valid_r & ~usable_r).sum())
+    rows = np.flatnonzero(needed_r)
+    return TermItem(rows, signal, uses, values, weight, counts_r[rows] if _looks_ahead(term) else None, skipped, infinite)
 
 
-# ---------------------------------------------------------------- rows
+def _usable(term: BoundTerm, item: Item, head_rows: int, signal: Signal, uses: Sequence[Signal]) -> tuple[Mask, Mask]:
+    """(rows on which every number is there, those of them on which every op is finite too)."""
+    valid_r = signal.valid_r.copy()
+    for one in uses:
+        valid_r &= one.valid_r
+    if term.prefers:
+        infinite_r = np.isneginf(signal.sampled_r) if signal.sampled_r is not None else np.zeros_like(valid_r)
+        return valid_r, valid_r & ~infinite_r
+    objective = OBJECTIVES[term.objective.name]
+    valid_r &= objective.logged(Facts(signal, item.drawn, head_rows), term.objective.params)
+    usable_r = valid_r & objective.usable(signal, head_rows)
+    for use, one in zip(term.row_uses, uses, strict=True):
+        usable_r &= _maths(use.op).usable(Facts(one, item.drawn, head_rows), use.op.params)
+    return valid_r, usable_r
 
 
-def _prepare_term(term: BoundTerm, items: Sequence[Item], head_rows: int) -> PreparedTerm:
-    found = [_term_item(term, item, head_rows) if item.source == term.spec.on else None for item in items]
-    read = [(item, one) for item, one in zip(items, found, strict=True) if one]
-    skipped = sum(item.row_count - len(one.rows) for item, one in read)
-    infinite = sum(int(one.signal.valid_r.sum()) - len(one.rows) for _, one in read)
-    with_rows = [one for _, one in read if len(one.rows)]
-    divisor = sum(len(one.rows) for one in with_rows) if term.spec.normaliser == "rows" else len(with_rows)
-    return PreparedTerm(term, _over_batch(term, items, found), divisor, skipped, infinite)
+def _maths(op: BoundOp) -> Advantage | Transform | TokenWeight:
+    return ADVANTAGES.get(op.name) or TRANSFORMS.get(op.name) or TOKEN_WEIGHTS[op.name]
 
 
-def _term_item(term: BoundTerm, item: Item, head_rows: int) -> TermItem:
-    signal = _signal(term, item)
-    usable_r = signal.valid_r & OBJECTIVES[term.objective.name].usable(signal, head_rows)
-    if term.advantage:
-        usable_r &= ADVANTAGES[term.advantage.name].usable(signal)
-    return TermItem(np.flatnonzero(usable_r), signal)
+def _looks_ahead(term: BoundTerm) -> bool:
+    return any(use.op.name in TRANSFORMS and TRANSFORMS[use.op.name].complete for use in term.advantage)
 
 
-def _signal(term: BoundTerm, item: Item) -> Signal:
-    if term.signal is None or term.spec.teacher is None:
-        return Signal(np.ones(item.row_count, bool))
-    scores = item.scores.get(term.spec.teacher) or ItemScores(np.zeros(item.row_count, bool), item.targets_r)
-    return SIGNALS[term.signal.name](scores, term.signal.params)
+def _paired(
+    term: BoundTerm, items: Sequence[Item], found: Sequence[TermItem | None], step: int
+) -> tuple[list[TermItem | None], list[Pair]]:
+    """Pairs of whole responses: one of which some row is missing has no sum, so it is skipped; one without a pair has no rows."""
+    whole_ones = [place for place, one in enumerate(found) if one and len(one.rows) == items[place].row_count]
+    among = whole.pairs_of(term, [items[place] for place in whole_ones], step)
+    pairs = [(whole_ones[high], whole_ones[low]) for high, low in among]
+    paired = {place for pair in pairs for place in pair}
+    return [_kept(one, place, items[place], whole_ones, paired) for place, one in enumerate(found)], pairs
 
 
-def _over_batch(term: BoundTerm, items: Sequence[Item], found: Sequence[TermItem | None]) -> tuple[TermItem | None, ...]:
-    """Gives each sequence its number, where the term's advantage compares sequences."""
-    compare = ADVANTAGES[term.advantage.name].over_batch if term.advantage else None
-    if compare is None or term.advantage is None:
-        return tuple(found)
-    graded = [i for i, one in enumerate(found) if one and one.signal.reward is not None]
-    rewards = [one.signal.reward for i in graded if (one := found[i]) and one.signal.reward is not None]
-    values = dict(zip(graded, compare(rewards, [_group(items[i]) for i in graded], term.advantage.params), strict=True))
-    return tuple(replace(one, sequence_value=values.get(i, math.nan)) if one else None for i, one in enumerate(found))
+def _kept(one: TermItem | None, place: int, item: Item, whole_ones: Sequence[int], paired: set[int]) -> TermItem | None:
+    if one is None or place in paired:
+        return one
+    return replace(one, rows=_no_rows(), skipped=_no_rows() if place in whole_ones else np.arange(item.row_count))
 
 
-def _group(item: Item) -> str:
-    if not item.group:
-        raise InvalidArgument("an advantage compares groups, and this item names none", field="items.group", value="nothing")
-    return item.group
+# ---------------------------------------------------------------- over terms
 
 
-def _union(found: Sequence[TermItem | None]) -> NDArray[np.int64]:
-    lists = [one.rows for one in found if one]
-    return np.unique(np.concatenate(lists)) if lists else np.zeros(0, np.int64)
+def _union(lists: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.unique(np.concatenate(lists)) if lists else _no_rows()
+
+
+__all__ = ["BoundTerm", "PreparedStep", "PreparedTerm", "TermItem", "bind", "prepare"]

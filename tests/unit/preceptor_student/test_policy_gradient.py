@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from preceptor.recipes.ops.group_relative import GroupRelativeParams
+from preceptor.recipes.ops.k1 import K1Params
 from preceptor.recipes.ops.spec import NoParams
-from preceptor_student.objectives import ADVANTAGES
+from preceptor_student.objectives import ADVANTAGES, sampled
+from preceptor_student.objectives.kinds import Facts
+from preceptor_student.objectives.signals import Drawn
 from tests.unit.preceptor_student.scoring import log_softmax, loss_of, sampled_rows, table_scores, with_advantage
 
 V, T = 4, 3
@@ -31,7 +34,7 @@ def states_of(tokens):
 
 def k1_loss(student_rv, teacher_rv, targets):
     rows = sampled_rows(student_rv, table_scores(teacher_rv.numpy(), np.array(targets)))
-    advantage = ADVANTAGES["k1"].per_row(rows, NoParams())
+    advantage = ADVANTAGES["k1"].per_row(rows, K1Params())
     assert not advantage.requires_grad
     return loss_of("policy_gradient", with_advantage(rows, advantage))
 
@@ -106,10 +109,8 @@ def test_k1_from_draws_is_within_four_standard_errors_of_the_exact_gradient():
 
 
 def test_an_impossible_token_is_skipped_by_k1():
-    from preceptor_student.objectives import sampled
-
     scores = table_scores(np.array([[-np.inf, 0.0], [-0.5, -0.9]]), np.array([0, 1]))
-    assert ADVANTAGES["k1"].usable(sampled.read(scores, NoParams())).tolist() == [False, True]
+    assert ADVANTAGES["k1"].usable(Facts(sampled.read(scores, NoParams()), Drawn(), V), K1Params()).tolist() == [False, True]
 
 
 # ---------------------------------------------------------------- rewards of groups

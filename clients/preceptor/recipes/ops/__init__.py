@@ -5,20 +5,62 @@ one line in each of the two registries. A test asserts that both sets of names a
 """
 
 from preceptor.recipes.ops import (
+    bradley_terry,
+    clip,
+    dpo,
+    entropy,
+    exponential,
+    factor_within,
     forward_kl,
+    freshness,
     group_relative,
     jsd,
     k1,
+    keep_sign,
+    kl_baseline,
+    masked_ratio,
+    mean_one,
     nll,
+    orpo,
+    pass_rate,
+    pass_rate_within,
+    perplexity,
     policy_gradient,
+    positions,
+    ppo_clip,
+    relative,
     reverse_kl,
     reward,
+    reward_pairs,
+    reward_to_go,
+    reward_within,
     sampled,
+    scale,
+    sigmoid,
+    soft_targets,
+    source_pairs,
+    span,
     support,
+    top_fraction,
+    truncated,
+    truncated_ratio,
+    within,
 )
 from preceptor.recipes.ops.spec import Gradient, Kind, Needs, OpSpec, Params
 
-_MODULES = (support, sampled, reward, reverse_kl, forward_kl, jsd, policy_gradient, nll, k1, group_relative)
+_MODULES = (
+    *(support, sampled, entropy, reward),
+    *(reverse_kl, forward_kl, jsd, soft_targets, nll),
+    *(policy_gradient, ppo_clip),
+    *(dpo, orpo, bradley_terry),
+    *(k1, group_relative),
+    *(scale, clip, keep_sign, factor_within, kl_baseline, reward_to_go),
+    *(within, exponential, relative, sigmoid, top_fraction, mean_one, truncated_ratio, masked_ratio),
+    *(positions, span),
+    *(pass_rate, freshness, perplexity),
+    *(reward_within, pass_rate_within, truncated),
+    *(reward_pairs, source_pairs),
+)
 
 OPS: dict[str, OpSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 """Op name -> its spec."""

@@ -18,6 +18,15 @@ class Kind(StrEnum):
     SIGNAL = "signal"
     OBJECTIVE = "objective"
     ADVANTAGE = "advantage"
+    """Starts an advantage, or is added to it."""
+
+    TRANSFORM = "transform"
+    """Changes the advantage so far."""
+
+    TOKEN_WEIGHT = "token_weight"  # noqa: S105  # a token of text
+    SAMPLE_WEIGHT = "sample_weight"
+    CONDITION = "condition"
+    PAIRS = "pairs"
 
 
 class Gradient(StrEnum):
@@ -35,6 +44,9 @@ class Gradient(StrEnum):
     LIKELIHOOD = "likelihood"
     """Through the log-probability of a token that somebody else chose; the teacher speaks by having written it."""
 
+    PREFERENCE = "preference"
+    """Through the log-probabilities of two whole responses, one preferred to the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -44,6 +56,7 @@ class Needs:
     topk: int = 0
     student_topk: int = 0  # ids that the response log carries beside each token
     tail: bool = False
+    entropy: bool = False
     grader: str = ""
     grader_parameters: tuple[tuple[str, Any], ...] = ()
 
@@ -63,9 +76,15 @@ def no_needs(_params: Any) -> Needs:
     return Needs()
 
 
+def never_idle(_params: Any) -> str:
+    """An op that no choice of parameters switches off."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class OpSpec:
-    """One op. `reads` names the signals that an objective or an advantage can work with."""
+    """One op. `reads` names the signals that it can work with, any one of them; where that depends on the parameters, `reads_of`
+    does. `idle` says, in half a sentence, why these parameters leave the op without effect; "" where they do not."""
 
     name: str
     kind: Kind
@@ -75,3 +94,9 @@ class OpSpec:
     reads: frozenset[str] = frozenset()
     takes_advantage: bool = False
     needs: Callable[[Any], Needs] = no_needs
+    reads_of: Callable[[Any], frozenset[str]] | None = None
+    idle: Callable[[Any], str] = never_idle
+
+    def signals(self, params: Params) -> frozenset[str]:
+        """The signals that it can work with under these parameters; none: it reads no teacher."""
+        return self.reads if self.reads_of is None else self.reads_of(params)

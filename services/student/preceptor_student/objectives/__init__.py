@@ -5,49 +5,71 @@ To add an op: its spec, a file here under the same name, and one line in the reg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from preceptor_student.objectives import (
+    bradley_terry,
+    clip,
+    dpo,
+    entropy,
+    exponential,
+    factor_within,
     forward_kl,
+    freshness,
     group_relative,
     jsd,
     k1,
+    keep_sign,
+    kl_baseline,
+    masked_ratio,
+    mean_one,
     nll,
+    orpo,
+    pass_rate,
+    pass_rate_within,
+    perplexity,
     policy_gradient,
+    positions,
+    ppo_clip,
+    quantities,
+    ratios,
+    relative,
     reverse_kl,
     reward,
+    reward_pairs,
+    reward_to_go,
+    reward_within,
     sampled,
+    scale,
+    sigmoid,
+    soft_targets,
+    source_pairs,
+    span,
     support,
+    top_fraction,
+    truncated,
+    truncated_ratio,
+    within,
+)
+from preceptor_student.objectives.kinds import (
+    Advantage,
+    Condition,
+    Objective,
+    Pairing,
+    Preference,
+    SampleWeight,
+    TokenWeight,
+    Transform,
+    every_row,
 )
 from preceptor_student.objectives.rows import TermRows
-from preceptor_student.objectives.signals import ItemScores, Mask, Signal
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """`usable(signal, head_rows)` marks rows on which the loss is finite; `loss(rows, params)` is one number for each row."""
-
-    usable: Callable[[Signal, int], Mask]
-    loss: Callable[[TermRows, Any], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Advantage:
-    """`over_batch(rewards, groups, params)` gives each graded sequence of a step its number, where an advantage compares
-    sequences; `per_row(rows, params)` gives each row its own."""
-
-    usable: Callable[[Signal], Mask]
-    per_row: Callable[[TermRows, Any], Tensor]
-    over_batch: Callable[[Sequence[float], Sequence[str], Any], list[float]] | None = None
-
+from preceptor_student.objectives.signals import ItemScores, Signal
 
 SIGNALS: dict[str, Callable[[ItemScores, Any], Signal]] = {
     "support": support.read,
     "sampled": sampled.read,
+    "entropy": entropy.read,
     "reward": reward.read,
 }
 """Signal name -> what it makes of a teacher's columns."""
@@ -56,15 +78,78 @@ OBJECTIVES: dict[str, Objective] = {
     "reverse_kl": Objective(reverse_kl.usable, reverse_kl.loss),
     "forward_kl": Objective(forward_kl.usable, forward_kl.loss),
     "jsd": Objective(jsd.usable, jsd.loss),
-    "policy_gradient": Objective(policy_gradient.usable, policy_gradient.loss),
+    "soft_targets": Objective(soft_targets.usable, soft_targets.loss),
     "nll": Objective(nll.usable, nll.loss),
+    "policy_gradient": Objective(policy_gradient.usable, policy_gradient.loss),
+    "ppo_clip": Objective(ppo_clip.usable, ppo_clip.loss, ratios.logged),
 }
-"""Objective name -> its maths."""
+"""Objective name -> its maths, row by row."""
+
+PREFERENCES: dict[str, Preference] = {
+    "dpo": Preference(dpo.loss),
+    "orpo": Preference(orpo.loss),
+    "bradley_terry": Preference(bradley_terry.loss),
+}
+"""Objective name -> its maths, pair by pair."""
 
 ADVANTAGES: dict[str, Advantage] = {
     "k1": Advantage(k1.usable, k1.per_row),
-    "group_relative": Advantage(group_relative.usable, group_relative.per_row, group_relative.over_batch),
+    "group_relative": Advantage(every_row, group_relative.per_row, group_relative.over_batch),
 }
 """Advantage name -> its maths."""
 
-__all__ = ["ADVANTAGES", "OBJECTIVES", "SIGNALS", "Advantage", "Objective", "TermRows"]
+TRANSFORMS: dict[str, Transform] = {
+    "scale": Transform(scale.apply),
+    "clip": Transform(clip.apply),
+    "keep_sign": Transform(keep_sign.apply),
+    "factor_within": Transform(factor_within.apply, quantities.usable),
+    "kl_baseline": Transform(kl_baseline.apply, kl_baseline.usable),
+    "reward_to_go": Transform(reward_to_go.apply, complete=reward_to_go.complete),
+}
+"""Transform of an advantage -> its maths."""
+
+TOKEN_WEIGHTS: dict[str, TokenWeight] = {
+    "within": TokenWeight(within.apply, quantities.usable),
+    "exponential": TokenWeight(exponential.apply, quantities.usable),
+    "relative": TokenWeight(relative.apply, quantities.usable),
+    "sigmoid": TokenWeight(sigmoid.apply, quantities.usable),
+    "top_fraction": TokenWeight(top_fraction.apply),
+    "mean_one": TokenWeight(mean_one.apply),
+    "truncated_ratio": TokenWeight(truncated_ratio.apply, ratios.logged),
+    "masked_ratio": TokenWeight(masked_ratio.apply, ratios.logged),
+    "positions": TokenWeight(select=positions.select),
+    "span": TokenWeight(select=span.select),
+}
+"""Token weight -> its maths."""
+
+SAMPLE_WEIGHTS: dict[str, SampleWeight] = {
+    "pass_rate": pass_rate.over_batch,
+    "freshness": freshness.over_batch,
+    "perplexity": perplexity.over_batch,
+}
+"""Sample weight -> its maths over all samples of a step that a term reads."""
+
+CONDITIONS: dict[str, Condition] = {
+    "reward_within": reward_within.over_batch,
+    "pass_rate_within": pass_rate_within.over_batch,
+    "truncated": truncated.over_batch,
+}
+"""Condition -> which samples meet it."""
+
+PAIRINGS: dict[str, Pairing] = {"reward_pairs": reward_pairs.pairs, "source_pairs": source_pairs.pairs}
+"""Pairs -> which samples are held against each other."""
+
+__all__ = [
+    "ADVANTAGES",
+    "CONDITIONS",
+    "OBJECTIVES",
+    "PAIRINGS",
+    "PREFERENCES",
+    "SAMPLE_WEIGHTS",
+    "SIGNALS",
+    "TOKEN_WEIGHTS",
+    "TRANSFORMS",
+    "Advantage",
+    "Objective",
+    "TermRows",
+]

@@ -1,38 +1,38 @@
-"""A sequence's reward minus the mean of its group, on request over the group's spread; ungraded sequences are not counted."""
+"""A sequence's reward minus a baseline of its group, on request over the group's spread; ungraded sequences are not counted."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-import numpy as np
 from torch import Tensor
 
 from preceptor.recipes.ops.group_relative import GroupRelativeParams
 from preceptor.recipes.schedules import plain
 from preceptor_student.objectives.rows import TermRows
-from preceptor_student.objectives.signals import Mask, Signal
-
-
-def usable(signal: Signal) -> Mask:
-    """Every row of a graded sequence."""
-    return np.ones_like(signal.valid_r)
 
 
 def over_batch(rewards: Sequence[float], groups: Sequence[str], params: GroupRelativeParams) -> list[float]:
-    """The advantage of each graded sequence of the whole step, whatever its micro-batches."""
+    """The advantage of each graded sequence of the whole step, whatever its micro-batches. Alone in its group it has none."""
     members: dict[str, list[float]] = defaultdict(list)
     for group, reward in zip(groups, rewards, strict=True):
         members[group].append(reward)
+    factors = {group: _factor(values, params) for group, values in members.items()}
     means = {group: fmean(values) for group, values in members.items()}
-    centred = [reward - means[group] for group, reward in zip(groups, rewards, strict=True)]
-    if params.std_offset is None:
-        return centred
-    offset = plain(params.std_offset)
-    spread = {group: fmean((value - means[group]) ** 2 for value in values) ** 0.5 for group, values in members.items()}
-    return [value / (spread[group] + offset) for value, group in zip(centred, groups, strict=True)]
+    return [factors[group] * (reward - means[group]) for group, reward in zip(groups, rewards, strict=True)]
 
 
 def per_row(rows: TermRows, _params: GroupRelativeParams) -> Tensor:
     """The sequence's advantage at each of its rows."""
     assert rows.sequence_n is not None, "over_batch gives each sequence its number"
     return rows.sequence_n
+
+
+def _factor(values: Sequence[float], params: GroupRelativeParams) -> float:
+    """What the distance from the group's mean is multiplied by. The mean of the others is n / (n - 1) times as far away."""
+    count, factor = len(values), plain(params.scale)
+    if params.baseline == "others":
+        factor *= count / (count - 1) if count > 1 else 0.0
+    if params.std_offset is None:
+        return factor
+    mean = fmean(values)
+    return factor / (fmean((value - mean) ** 2 for value in values) ** 0.5 + plain(params.std_offset))

@@ -23,7 +23,9 @@ class Support:
     present_ns: Tensor
     teacher_ns: Tensor
     teacher_tail_n: Tensor | None  # log-mass of all other tokens; None: the recipe leaves the tail out
-    top_ns: Tensor  # entries that are among the teacher's own most likely ones
+    top_ns: Tensor  # entries that are among the teacher's own most likely ones, members or not
+    renormalise: bool = False  # the recipe divides both sides by their mass on the support
+    apart: bool = False  # the drawn token is scored, and is a member only where a list holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,12 @@ class TermRows:
     support: Support | None = None
     sequence_n: Tensor | None = None  # a number for each row's whole sequence
     advantage_n: Tensor | None = None  # detached
+    teacher_entropy_n: Tensor | None = None
+    drawn_policy_n: Tensor | None = None  # what the rollout logged; None: some row of the term lacks it
+    drawn_behaviour_n: Tensor | None = None
+    owner_n: Tensor | None = None  # which response of the micro-batch a row belongs to, from 0 on
+    row_n: Tensor | None = None  # which row of its response it is
+    counts_n: Tensor | None = None  # rows of the loss; the others only complete the sums of earlier rows
 
     def student_sampled_n(self) -> Tensor:
         """The student's log-probability of each row's token."""
@@ -59,16 +67,31 @@ class Buckets:
 
 
 def buckets(rows: TermRows) -> Buckets:
-    """Student and teacher on the support and its tail. Nothing is renormalised: the buckets of a row with a tail sum to one."""
+    """Student and teacher on the support and its tail; the buckets of a row with a tail sum to one."""
     support, student = _support_of(rows), rows.student
     if support.teacher_tail_n is None:
-        return Buckets(student.listed_ns, support.teacher_ns, support.present_ns)
+        bare = Buckets(student.listed_ns, support.teacher_ns, support.present_ns)
+        return _renormalised(bare) if support.renormalise else bare
     teacher_tail_n = support.teacher_tail_n.where(student.open_n, torch.zeros(()))
     return Buckets(
         torch.cat([student.listed_ns, student.tail_n[:, None]], 1),
         torch.cat([support.teacher_ns, teacher_tail_n[:, None]], 1),
         torch.cat([support.present_ns, student.open_n[:, None]], 1),
     )
+
+
+def bucket_entropy(both: Buckets, log_probs_nb: Tensor) -> Tensor:
+    """The entropy of one side over the buckets; merging tokens into one bucket never raises it."""
+    probs_nb = log_probs_nb.exp()
+    return -both.total(torch.special.xlogy(probs_nb, probs_nb))
+
+
+def _renormalised(both: Buckets) -> Buckets:
+    def normal(log_probs_nb: Tensor) -> Tensor:
+        inside_nb = log_probs_nb.masked_fill(~both.there_nb, -torch.inf)
+        return (log_probs_nb - inside_nb.logsumexp(1, keepdim=True)).where(both.there_nb, torch.zeros(()))
+
+    return Buckets(normal(both.student_nb), normal(both.teacher_nb), both.there_nb)
 
 
 def _support_of(rows: TermRows) -> Support:

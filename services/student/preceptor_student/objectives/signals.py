@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +27,38 @@ class ItemScores:
     listed_there_rc: Mask | None = None
     tail_r: F32 | None = None
     reward: float | None = None
+    entropy_r: F32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the rollout logged when it was drawn; a column that it did not log is None, a number that is missing NaN."""
+
+    policy_r: F32 | None = None
+    behaviour_r: F32 | None = None
+    newest_step: int | None = None  # of the weights that drew its tokens
+
+    def column(self, name: Literal["policy", "behaviour"], rows: int) -> F32:
+        """One number a row, NaN where it is missing."""
+        found = self.policy_r if name == "policy" else self.behaviour_r
+        return np.full(rows, np.nan, np.float32) if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
 class SupportColumns:
-    """The support of each row; entries that are not `there` hold zeros."""
+    """The support of each row: the entries that are `there`; the teacher's numbers of the others are zero.
+
+    `top_rs` marks the teacher's most likely tokens, whether they are members or not. `apart`: the drawn token is scored, and
+    is a member only where a list holds it.
+    """
 
     ids_rs: NDArray[np.int64]
     there_rs: Mask
     teacher_rs: F32
     top_rs: Mask
     tail_r: F32 | None
+    renormalise: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +69,4 @@ class Signal:
     sampled_r: F32 | None = None
     support: SupportColumns | None = None
     reward: float | None = None
+    entropy_r: F32 | None = None

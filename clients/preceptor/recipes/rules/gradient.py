@@ -1,0 +1,62 @@
+"""Terms can learn: their expected gradient depends on what a teacher said and on what the student did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from preceptor.recipes.ops import Gradient
+from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.schedules import always
+from preceptor.recipes.schema import STUDENT, Recipe
+
+COMPARES = {
+    "group_relative": "in a group of one, reward minus group mean is always zero",
+    "reward_pairs": "a group of one has no pair",
+    "pass_rate": "in a group of one the pass rate is 0 or 1",
+    "pass_rate_within": "in a group of one the pass rate is 0 or 1",
+    "perplexity": "in a group of one every weight is one",
+}
+
+
+def _somebody_teaches(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        by_student = recipe.sources[one.term.on].writer == STUDENT
+        gradient = one.objective.spec.gradient
+        chosen = any(use.reading for use in (*one.when, *one.token_weights, *one.sample_weights))
+        if by_student and gradient is Gradient.LIKELIHOOD and not chosen:
+            why = "imitating its own draws teaches the student nothing: no teacher is in the gradient"
+            yield Finding(f"{one.where}.on", why, "take a source that a teacher writes, or let a teacher choose with `when`")
+        if not by_student and gradient is Gradient.SCORE_FUNCTION:
+            yield Finding(f"{one.where}.on", "a policy gradient is right only for tokens that the student itself drew",
+                          "take a source that the student writes, or a divergence")  # fmt: skip
+
+
+def _sides_differ(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        writers = {recipe.sources[name].writer for name in one.sources}
+        if len(one.sources) > 1 and len(writers) == 1:
+            why = "both sides have the same writer, so which one is chosen says nothing"
+            yield Finding(f"{one.where}.pairs.params.rejected", why, "let a teacher write the chosen side, or use reward_pairs")
+
+
+def _groups_compare(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        if recipe.sources[one.term.on].samples_per_prompt > 1:
+            continue
+        field = f"sources.{one.term.on}.samples_per_prompt"
+        for use in one.uses:
+            if why := COMPARES.get(use.op.spec.name):
+                yield Finding(field, why, "draw two or more", (f"{field}=2",))
+
+
+def _something_moves(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        if always(one.term.weight, 0.0):
+            yield Finding(f"{one.where}.weight", "a weight of zero leaves the term without gradient", "remove the term",
+                          (f"terms.{one.index}.weight=1",))  # fmt: skip
+    if always(recipe.optimizer.learning_rate, 0.0):
+        yield Finding("optimizer.learning_rate", "at a rate of zero nothing is learned", "set a rate above zero")
+
+
+RULES: tuple[Rule, ...] = (_somebody_teaches, _sides_differ, _groups_compare, _something_moves)

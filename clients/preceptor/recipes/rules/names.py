@@ -1,0 +1,61 @@
+"""Names lead somewhere: teachers, sources and writers exist, all of them are used, and terms can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.finding import Finding
+from preceptor.recipes.schema import STUDENT, Recipe
+from preceptor.suggest import did_you_mean
+
+
+def known(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    """Every name that is mentioned exists."""
+    if STUDENT in recipe.teachers:
+        yield Finding(f"teachers.{STUDENT}", f"{STUDENT!r} always means the model that learns", "give the teacher another name")
+    for name, source in recipe.sources.items():
+        if source.writer != STUDENT and source.writer not in recipe.teachers:
+            writers = (STUDENT, *recipe.teachers)
+            yield Finding(f"sources.{name}.writer", f"there is no writer {source.writer!r}", did_you_mean(source.writer, writers))
+    for one in terms:
+        mentioned = [(f"{one.where}.on", one.term.on)]
+        mentioned += [(f"{one.where}.pairs.params.rejected", name) for name in one.sources[1:]]
+        yield from _sources(recipe, mentioned)
+        teachers = [(f"{one.where}.teacher", one.term.teacher)] if one.term.teacher else []
+        own = (use.reading for use in one.uses if use.reading and use.names_a_reading)
+        yield from _teachers(recipe, teachers + [(f"{reading.where}.teacher", reading.teacher) for reading in own])
+
+
+def _sources(recipe: Recipe, mentioned: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    for where, name in mentioned:
+        if name not in recipe.sources:
+            yield Finding(where, f"there is no source {name!r}", did_you_mean(name, recipe.sources))
+
+
+def _teachers(recipe: Recipe, mentioned: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    for where, name in mentioned:
+        if name not in recipe.teachers:
+            hint = did_you_mean(name, recipe.teachers) if recipe.teachers else "name it under teachers"
+            yield Finding(where, f"there is no teacher {name!r}", hint)
+
+
+def used(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    """Every source is read and every teacher is asked."""
+    read = {source for one in terms for source in one.sources}
+    speaking = {reading.teacher for one in terms for reading in one.readings}
+    speaking |= {source.writer for source in recipe.sources.values()}
+    for name in recipe.sources.keys() - read:
+        yield Finding(f"sources.{name}", f"no term reads the rollouts of {name!r}", "remove it, or name it in a term's `on`")
+    for name in recipe.teachers.keys() - speaking:
+        yield Finding(f"teachers.{name}", f"nobody asks the teacher {name!r}", "remove it, or name it in a term or as a writer")
+
+
+def distinct(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    """Terms have different names in metrics."""
+    seen: set[str] = set()
+    for one in terms:
+        if one.name in seen:
+            yield Finding(f"{one.where}.name", f"two terms are called {one.name!r} in metrics", "give one a name of its own",
+                          (f"terms.{one.index}.name={one.name}-{one.index}",))  # fmt: skip
+        seen.add(one.name)

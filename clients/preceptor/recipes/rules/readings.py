@@ -1,0 +1,75 @@
+"""Signals fit: what an op needs is named, is something it can read, and can be asked of the teacher together with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
+from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.schema import STUDENT, Recipe
+
+
+def _objective_reads(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        objective = one.objective.spec
+        named = one.term.teacher is not None or one.signal is not None
+        inherited = any(use.reading and not use.names_a_reading for use in one.uses)
+        if objective.reads and not (objective.takes_advantage and not named):
+            yield from _teacher_is_read(one)
+        elif named and not inherited:
+            fix = tuple(f"terms.{one.index}.{slot}=null" for slot in ("teacher", "signal"))
+            why = f"{objective.name} reads no teacher, so these fields would change nothing"
+            yield Finding(f"{one.where}.teacher", why, "remove teacher and signal", fix)
+
+
+def _teacher_is_read(one: ResolvedTerm) -> Iterator[Finding]:
+    objective, known = one.objective.spec, " or ".join(sorted(one.objective.spec.reads))
+    if one.term.teacher is None or one.signal is None:
+        missing = "teacher" if one.term.teacher is None else "signal"
+        yield Finding(f"{one.where}.{missing}", f"{objective.name} learns from a teacher's signal", f"name a teacher and {known}")
+    elif one.signal.spec.name not in objective.reads:
+        yield Finding(f"{one.where}.signal", f"{objective.name} cannot read {one.signal.spec.name}", f"it reads {known}")
+
+
+def _uses_read(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        for use in one.uses:
+            yield from _reads(one, use)
+
+
+def _reads(one: ResolvedTerm, use: ResolvedUse) -> Iterator[Finding]:
+    name, readable = use.op.spec.name, use.op.spec.signals(use.op.params)
+    wanted = " or ".join(sorted(readable))
+    if not readable:
+        if use.names_a_reading:
+            yield Finding(use.where, f"{name} reads no teacher here, so teacher and signal would change nothing", "remove them")
+    elif use.reading is None:
+        what = f"cannot read {one.signal.spec.name}" if one.signal else f"reads {wanted}, and none is named"
+        yield Finding(use.where, f"{name} {what}", f"it reads {wanted}: name a teacher and that signal in this slot")
+    elif use.reading.signal.spec.name not in readable:
+        yield Finding(f"{use.where}.signal", f"{name} cannot read {use.reading.signal.spec.name}", f"it reads {wanted}")
+
+
+def _one_want_each(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    """A teacher is asked once for each rollout, and its tail is the mass outside everything it returned."""
+    first: dict[tuple[str, str], Reading] = {}
+    for one in (reading for term in terms for reading in term.readings):
+        earlier = first.setdefault((one.teacher, one.signal.spec.name), one)
+        support = first.get((one.teacher, "support"))
+        unsampled = support is not None and not support.needs.sampled and (one.teacher, "sampled") in first
+        if earlier.needs != one.needs or unsampled:
+            yield Finding(one.where, f"{one.teacher} is asked for another signal by another term",
+                          "list the same model under a second name in teachers")  # fmt: skip
+
+
+def _student_topk_is_logged(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        by_teacher = [name for name in one.sources if recipe.sources[name].writer != STUDENT]
+        for reading in one.readings if by_teacher else ():
+            if reading.needs.student_topk:
+                yield Finding(
+                    reading.where, "rollouts that a teacher writes carry no top-k of the student", "set student_topk: 0"
+                )
+
+
+RULES: tuple[Rule, ...] = (_objective_reads, _uses_read, _one_want_each, _student_topk_is_logged)
