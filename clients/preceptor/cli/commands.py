@@ -31,6 +31,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "serve rollout": CommandSpec("preceptor.cli.serve:rollout", "Run the rollout service until it is stopped."),
     "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),
     "serve teacher": CommandSpec("preceptor.cli.serve:teacher", "Run the teacher service until it is stopped."),
+    "teachers": CommandSpec("preceptor.cli.teachers:teachers", "What a teacher service serves, and whether its replicas agree."),
     "up": CommandSpec("preceptor.cli.up:up", "Start Valkey and the three services on this machine, until Ctrl-C."),
     "version": CommandSpec("preceptor.cli.version:version", "The version of Preceptor and of what it stands on."),
 }

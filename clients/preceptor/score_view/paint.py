@@ -19,6 +19,15 @@ from preceptor.score_view.text import NEWLINE, quoted, safe
 
 PROMPT_CHARACTERS = 600  # its end: what the response answers stands last
 MISSING = "dim strike"
+NUMBERS = ("teacher", "student", "disagreement")
+# At least: a narrow terminal cuts favourites, not these.
+NUMBER_WIDTH = {
+    "row": 3,
+    "token": 5,
+    "teacher": 8,
+    "student": 8,
+    "disagreement": 12,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +84,10 @@ def response_text(tokens: Sequence[Token], view: View) -> Text:
 def legend(tokens: Sequence[Token], view: View) -> Text:
     """Every step of the scale with the number of its tokens; a token without a score is told apart from all of them."""
     found = Counter(view.scale.step(view.value(token)) for token in tokens)
-    text = Text(f"{view.scale.title}  ", style="bold")
+    text = Text.assemble((view.scale.title, "bold"), "\n")
     for step in (*view.scale.steps, *([None] if found[None] else [])):
-        text.append(f" {step.label if step else 'missing'} ", style=view.style(step) or "default")
-        text.append(f" {found[step]}   ", style="dim not bold")
+        text.append(f" {step.label if step else 'missing'}: {found[step]} ", style=view.style(step))
+        text.append(" ")
     return text
 
 
@@ -95,17 +104,16 @@ def summary(look: Look, view: View) -> str:
 
 def rows_table(tokens: Sequence[Token], view: View) -> Table:
     """One row a token, with the teacher's own favourites where they were asked for."""
-    has_top = any(token.top for token in tokens)
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in ("row", "id", "token", "teacher", "student", "difference"):
-        table.add_column(name, justify="left" if name == "token" else "right", no_wrap=True)
-    if has_top:
-        table.add_column("the teacher's favourites", overflow="fold")
+    numbers = NUMBERS if any(not math.isnan(token.student) for token in tokens) else NUMBERS[:1]
+    for name in ("row", "token", *numbers):
+        table.add_column(name, justify="left" if name == "token" else "right", no_wrap=True, min_width=NUMBER_WIDTH[name])
+    for place in range(max((len(token.top) for token in tokens), default=0)):
+        table.add_column(f"top {place + 1}", no_wrap=True)
     for token in tokens:
         style = view.style(view.scale.step(view.value(token)))
-        numbers = (_told(token.teacher), _told(token.student), _told(token.disagreement))
-        favourites = [Text("  ").join(_favourites(token))] if has_top else []
-        table.add_row(str(token.row), str(token.id), Text(quoted(token.text), style=style), *numbers, *favourites)
+        told = (_told(getattr(token, name)) for name in numbers)
+        table.add_row(str(token.row), Text(quoted(token.text), style=style), *told, *_favourites(token))
     return table
 
 
