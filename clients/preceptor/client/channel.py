@@ -19,6 +19,7 @@ import grpc.aio
 import stamina
 from google.protobuf.message import Message
 
+from preceptor.client.waiting import WaitLog
 from preceptor.config.settings import MIB, ClientSettings
 from preceptor.errors import DeadlineExceeded, PreceptorError, VersionGone
 from preceptor.rpc_errors import from_rpc
@@ -67,6 +68,7 @@ class Connection:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.channel = grpc.aio.insecure_channel(target.url, options=_options(target.max_message_bytes))
+        self._waits = WaitLog()
 
     async def call(
         self, method: Unary[Reply], request: Any, *, deadline_s: float | None = None, idempotent: bool = True
@@ -81,7 +83,7 @@ class Connection:
             except grpc.aio.AioRpcError as failure:
                 raise from_rpc(failure) from failure
 
-        return await (with_retries(attempt, clock.remaining_s()) if idempotent else attempt())
+        return await (with_retries(attempt, clock.remaining_s(), self._waits) if idempotent else attempt())
 
     async def stream(self, method: Streamed[Reply], request: Any, *, deadline_s: float | None = None) -> AsyncGenerator[Reply]:
         """The replies as they come; closing the generator ends the call at the service too.
@@ -121,9 +123,10 @@ class Connection:
         await self.close()
 
 
-async def with_retries(attempt: Callable[[], Awaitable[Reply]], deadline_s: float) -> Reply:
+async def with_retries(attempt: Callable[[], Awaitable[Reply]], deadline_s: float, waits: WaitLog | None = None) -> Reply:
     """What the first attempt that succeeds returns; at the deadline, the last error or `DeadlineExceeded`."""
     failed: PreceptorError | None = None
+    clock, waits = _Deadline(deadline_s), waits or WaitLog()
     try:
         async with asyncio.timeout(deadline_s):
             async for one in stamina.retry_context(
@@ -139,6 +142,8 @@ async def with_retries(attempt: Callable[[], Awaitable[Reply]], deadline_s: floa
                         return await attempt()
                     except PreceptorError as error:
                         failed = error
+                        if _wait_before_retry(error) is not False:
+                            waits.tell(error, deadline_s - clock.remaining_s(), clock.remaining_s())
                         raise
     except TimeoutError as late:
         if isinstance(late, PreceptorError):

@@ -16,7 +16,7 @@ from preceptor.client.grading import VERBAL, Graded, GradeOptions, grade_request
 from preceptor.client.sync import SyncLoop
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
-from preceptor.types import GradeItem, ModelInfo, ModelRef, Scored, ScoreItem
+from preceptor.types import GradeItem, ModelInfo, ModelRef, Scored, ScoreItem, TeacherStatus
 from preceptor_proto.v1 import teacher_pb2
 
 SERVICE = "preceptor.v1.Teacher"
@@ -46,6 +46,7 @@ class AsyncTeacherClient:
         self._describe = self.connection.unary(f"{SERVICE}/Describe", teacher_pb2.DescribeReply)
         self._score = self.connection.unary(f"{SERVICE}/Score", teacher_pb2.ScoreReply)
         self._grade = self.connection.unary(f"{SERVICE}/Grade", teacher_pb2.GradeReply)
+        self._status = self.connection.unary(f"{SERVICE}/Status", teacher_pb2.TeacherStatus)
 
     async def describe(self, teacher: str = "", *, deadline_s: float | None = None) -> tuple[ModelInfo, ...]:
         """Versions of one teacher, newest first; of all teachers where none is named."""
@@ -69,6 +70,11 @@ class AsyncTeacherClient:
         request = grade_request(teacher, list(items), options)
         reply = await self.connection.call(self._grade, request, deadline_s=deadline_s)
         return read_verdicts(reply, len(request.items))
+
+    async def status(self, *, deadline_s: float | None = None) -> TeacherStatus:
+        """How the service stands: engines, queues, what is wrong."""
+        reply = await self.connection.call(self._status, teacher_pb2.StatusRequest(), deadline_s=deadline_s)
+        return wire.teacher_status_from_proto(reply)
 
     async def close(self) -> None:
         await self.connection.close()
@@ -102,6 +108,10 @@ class TeacherClient:
     ) -> list[Graded]:
         """As `AsyncTeacherClient.grade`."""
         return self._loop.run(lambda: self._client.grade(teacher, items, options, deadline_s=deadline_s))
+
+    def status(self, *, deadline_s: float | None = None) -> TeacherStatus:
+        """As `AsyncTeacherClient.status`."""
+        return self._loop.run(lambda: self._client.status(deadline_s=deadline_s))
 
     def close(self) -> None:
         """Closes the channel; asking again does nothing."""

@@ -76,6 +76,9 @@ class ServiceSettings(Settings):
     max_deadline_s: Seconds = 3600.0
     """Longest deadline a request may ask for, and the deadline of one that names none."""
 
+    max_calls: int = Field(default=1024, ge=1, le=100_000)
+    """Most calls that are answered at once by both doors together; further ones are told to come back."""
+
     drain_grace_s: Seconds = 30.0
     """How long a stopping service goes on serving what it has accepted."""
 

@@ -21,6 +21,7 @@ from preceptor_serving.metrics import Meters
 from preceptor_serving.service import Service, ServiceContext
 
 ANNOUNCE_S = 2.0
+IDLE_CONNECTIONS = 1024  # probes, and clients that keep one open between calls
 LINGER_S = 0.3  # for replies on the wire; streams of health watchers would otherwise hold the door for the whole grace
 CUT_OFF_S = 5.0
 SERVICE_STOP_S = 20.0
@@ -39,7 +40,7 @@ class RunningService:
         self.frame = Frame(self.lifecycle, gate, self.meters, FrameLimits.of(settings))
         self.lifecycle.probe("key_file", lambda: gate.trouble)
         self.rest_app = rest_app(service.name, service.rest_routers(), self.frame)
-        self._rest = HttpDoor(self.rest_app, settings.host, settings.rest_port)
+        self._rest = HttpDoor(self.rest_app, settings.host, settings.rest_port, settings.max_calls + IDLE_CONNECTIONS)
         self._grpc = GrpcDoor(service.grpc_services(), self.frame, settings.host, settings.grpc_port)
         self._announcements: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[list[str]] | None = None

@@ -102,8 +102,9 @@ class TeacherService:
 
     def rest_routers(self) -> tuple[APIRouter, ...]:
         from preceptor_teacher.rest.routes import teacher_router
+        from preceptor_teacher.rest.usage import usage_router
 
-        return (teacher_router(self),)
+        return (teacher_router(self), usage_router(self))
 
     async def start(self, context: ServiceContext) -> None:
         settings = context.settings
@@ -199,6 +200,11 @@ class TeacherService:
     @property
     def teachers(self) -> Mapping[str, Teacher]:
         return self._teachers
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that work is accounted to: teachers and judges, by their own names."""
+        return [*self._teachers, *(judge.spec.name for judge in self._judges)]
 
     def find(self, name: str, field: str = "teacher.teacher") -> Teacher:
         """The teacher of that name or alias; `NotFound` with the nearest names."""

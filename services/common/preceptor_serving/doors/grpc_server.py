@@ -15,6 +15,7 @@ from preceptor_serving.service import GrpcService
 
 # gRPC refuses what exceeds its own limit without saying which field; this much beyond ours it still lets us say so.
 NAMED_REFUSAL_MARGIN_BYTES = 1 << 20
+UNNAMED_CALLS = 256  # beyond the frame's limit, so that it can refuse by name; health checks have room here too
 KEEPALIVE_MS = 20_000
 
 
@@ -25,7 +26,8 @@ class GrpcDoor:
     """
 
     def __init__(self, services: tuple[GrpcService, ...], frame: Frame, host: str, port: int) -> None:
-        self._server = grpc.aio.server(options=_options(frame.limits.max_message_bytes))
+        most = frame.limits.max_calls + UNNAMED_CALLS
+        self._server = grpc.aio.server(options=_options(frame.limits.max_message_bytes, most), maximum_concurrent_rpcs=most)
         self._health: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
         self._names = ("", *(service.descriptor.full_name for service in services))
         for service in services:
@@ -55,10 +57,11 @@ class GrpcDoor:
             raise cannot_listen(host, port, "grpc_port", "the port is taken or the address is not of this machine") from None
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_message_bytes + NAMED_REFUSAL_MARGIN_BYTES),
         ("grpc.max_send_message_length", max_message_bytes + NAMED_REFUSAL_MARGIN_BYTES),
+        ("grpc.max_concurrent_streams", max_streams),  # of one connection: its further calls wait at the client
         ("grpc.so_reuseport", 0),  # else a second service on the same port silently shares its calls
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),

@@ -23,9 +23,9 @@ class _Server(uvicorn.Server):
 
 
 class HttpDoor:
-    """An HTTP server; `port` is known once it is built."""
+    """An HTTP server; `port` is known once it is built. Connections beyond the bound get a bare 503."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, host: str, port: int, max_connections: int) -> None:
         self._socket = listening_socket(host, port, "rest_port")
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
@@ -37,6 +37,7 @@ class HttpDoor:
                 proxy_headers=False,
                 lifespan="off",
                 ws="none",
+                limit_concurrency=max_connections,
                 timeout_graceful_shutdown=CUT_OFF_S,
             )
         )

@@ -31,17 +31,19 @@ from preceptor_serving.frame.frame import Frame
 F = TypeVar("F", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _NEED = "__preceptor_need__"
+ANY_KEY = None
+"""For routes that tell a caller about himself: a valid key is enough, whatever its scopes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a route asks of a key, and whether it answers while the service loads or drains."""
 
-    scope: Scope
+    scope: Scope | None
     always: bool
 
 
-def needs(scope: Scope, *, always: bool = False) -> Callable[[F], F]:
+def needs(scope: Scope | None, *, always: bool = False) -> Callable[[F], F]:
     """Names the scope of a route; stands under the route's own decorator."""
 
     def mark(endpoint: F) -> F:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from preceptor.config.settings import ServiceSettings
-from preceptor.errors import ErrorCode, PreceptorError, Unavailable
+from preceptor.errors import ErrorCode, Exhausted, PreceptorError, Unavailable
 from preceptor.logs import get_logger, log_context
 from preceptor_serving.auth.credentials import key_in_headers
 from preceptor_serving.auth.gate import Gate
@@ -21,6 +21,8 @@ from preceptor_serving.lifecycle.state import Lifecycle
 from preceptor_serving.metrics import Meters
 
 RETRY_WHEN_NOT_READY_S = 1.0
+RETRY_WHEN_FULL_S = 0.5
+DEFAULT_MAX_CALLS: int = ServiceSettings.model_fields["max_calls"].default
 log = get_logger("preceptor.access")
 
 
@@ -30,10 +32,11 @@ class FrameLimits:
 
     max_message_bytes: int
     max_deadline_s: float
+    max_calls: int = DEFAULT_MAX_CALLS
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> Self:
-        return cls(settings.max_message_bytes, settings.max_deadline_s)
+        return cls(settings.max_message_bytes, settings.max_deadline_s, settings.max_calls)
 
     def timeout_s(self, asked_s: float | None) -> float:
         """How long a request may take. One that arrives with no time left gets none, not the time of one that names none."""
@@ -61,7 +64,7 @@ class Frame:
         await self._idle.wait()
 
     @contextmanager
-    def admit(self, arrival: Arrival, scope: Scope, *, always: bool = False) -> Generator[Call]:
+    def admit(self, arrival: Arrival, scope: Scope | None, *, always: bool = False) -> Generator[Call]:
         """The admitted call. Whatever ends the block is counted and logged once and leaves as a `PreceptorError`.
 
         `always` is for what tells about the service: it answers while the service loads or drains.
@@ -71,8 +74,10 @@ class Frame:
         with self._accounted(call):
             if not always:
                 self._refuse_unless_open()
+                self._refuse_when_full()
             call.identity = self.gate.identify(arrival.path_key or key_in_headers(arrival.headers))
-            call.identity.require(scope)
+            if scope is not None:
+                call.identity.require(scope)
             yield call
 
     @contextmanager
@@ -102,6 +107,18 @@ class Frame:
         status = self.lifecycle.status()
         why = "; ".join(status.reasons.values())
         raise Unavailable(f"the service is {status.state}: {why}", retry_after_s=RETRY_WHEN_NOT_READY_S)
+
+    def _refuse_when_full(self) -> None:
+        limit = self.limits.max_calls
+        if self._in_flight > limit:  # this one is counted already
+            raise Exhausted(
+                f"this process answers {limit} calls already",
+                field="calls",
+                value=self._in_flight,
+                limit=limit,
+                hint="send larger batches over fewer calls, or come back",
+                retry_after_s=RETRY_WHEN_FULL_S,
+            )
 
     def _enter(self, call: Call) -> None:
         self._in_flight += 1
