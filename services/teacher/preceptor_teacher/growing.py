@@ -23,11 +23,15 @@ SCORE_GROWING = "score_growing"
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Where a task's state is kept: states are shared inside a scope only. `open`: more tokens may come."""
+    """Where a task's state is kept: states are shared inside a scope only. `open`: more tokens may come.
+
+    A sequence that is sent once is not `kept`: it finds what others left, and shares with its batch, but leaves nothing.
+    """
 
     scope: str
     task: str
     open: bool
+    kept: bool = True
 
 
 ScoreGrowing = Callable[[Sequence[ScoreItem], Sequence[Growth | None], ModelRef | None], list[Outcome]]
@@ -35,7 +39,7 @@ ScoreGrowing = Callable[[Sequence[ScoreItem], Sequence[Growth | None], ModelRef 
 
 def to_bytes(request: teacher_pb2.ScoreRequest, growths: Sequence[Growth | None]) -> bytes:
     """What a worker sends."""
-    head = json.dumps([g and [g.scope, g.task, g.open] for g in growths])
+    head = json.dumps([g and [g.scope, g.task, g.open, g.kept] for g in growths])
     return join_name(head, request.SerializeToString())
 
 

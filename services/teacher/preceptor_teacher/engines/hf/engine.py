@@ -14,8 +14,9 @@ from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_teacher import growing
 from preceptor_teacher.engines.hf.load import LoadedModel, load_model
 from preceptor_teacher.engines.hf.options import HfOptions
-from preceptor_teacher.engines.hf.scoring import Job, Scorer
+from preceptor_teacher.engines.hf.scoring import Scorer
 from preceptor_teacher.engines.hf.states import StateStore
+from preceptor_teacher.engines.hf.work import Job
 from preceptor_teacher.growing import Growth
 
 ENGINE = "hf"

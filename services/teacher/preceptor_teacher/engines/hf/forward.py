@@ -22,9 +22,10 @@ LayerState = tuple[Tensor, Tensor]  # keys and values, each [H, tokens, d]
 
 @dataclass(frozen=True, slots=True)
 class KeyValues:
-    """Keys and values of `tokens` tokens, layer by layer; never changed once made."""
+    """Keys and values of `tokens` tokens, layer by layer; never changed once made. On the grid also their states [tokens, h]."""
 
     layers: tuple[LayerState, ...]
+    states: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -34,7 +35,8 @@ class KeyValues:
         """Those of the first tokens; a view."""
         if tokens == self.tokens:
             return self
-        return KeyValues(tuple((keys[:, :tokens], values[:, :tokens]) for keys, values in self.layers))
+        layers = tuple((keys[:, :tokens], values[:, :tokens]) for keys, values in self.layers)
+        return KeyValues(layers, None if self.states is None else self.states[:tokens])
 
 
 @dataclass(frozen=True, slots=True)

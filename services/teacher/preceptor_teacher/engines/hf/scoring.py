@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from preceptor.errors import Internal, PreceptorError
-from preceptor.types import ModelInfo, Receipt, Rows, Scored, TimeSplit
+from preceptor.types import Ids, ModelInfo, Receipt, Rows, Scored, TimeSplit
 from preceptor_serving.engines.plan import plan_item
-from preceptor_serving.engines.protocol import Outcome, ScoreItem
+from preceptor_serving.engines.protocol import Outcome
 from preceptor_teacher.engines.hf.answer import Planned, answer, answer_on_grid, rows_of
-from preceptor_teacher.engines.hf.cells import Cell, forward_cells
+from preceptor_teacher.engines.hf.cells import read_cells
 from preceptor_teacher.engines.hf.forward import KeyValues, Piece, forward
 from preceptor_teacher.engines.hf.load import LoadedModel
+from preceptor_teacher.engines.hf.sharing import Trunk, find_trunks
 from preceptor_teacher.engines.hf.states import StateStore
+from preceptor_teacher.engines.hf.work import Job, Lead, Work, batches
 from preceptor_teacher.grid import CELL_TOKENS, complete_tokens
-from preceptor_teacher.growing import Growth
 from preceptor_teacher.readout import readout
-
-PAST_PER_NEW = 8  # a past token costs a forward pass about this many times less than a new one
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One item to score; `growth` is None for a sequence that is sent once."""
-
-    item: ScoreItem
-    growth: Growth | None = None
 
 
 @dataclass(slots=True)
-class _Work:
-    """A job on its way through: what is planned, what of its prefix is known, what came out."""
+class _Shared:
+    """A prefix that several works start with, on its way through a pass of its own."""
 
-    index: int
-    job: Job
-    planned: Planned
-    past: KeyValues | None
-
-    @property
-    def piece(self) -> Piece:
-        start = 0 if self.past is None else self.past.tokens
-        return Piece(self.job.item.sequence.ids[start : self.planned.tokens], self.past)
+    works: list[Work]
+    piece: Piece
 
 
 class Scorer:
@@ -59,7 +43,8 @@ class Scorer:
     def score(self, jobs: Sequence[Job]) -> list[Outcome]:
         """One outcome for each job, in order. Where a growing deterministic task ends in a partial cell, fewer rows."""
         outcomes: dict[int, Outcome] = {}
-        together: list[_Work] = []
+        together: list[Work] = []
+        passing = StateStore(self._states.max_tokens)  # of sequences that leave nothing behind
         for index, job in enumerate(jobs):
             try:
                 planned = self._plan(job)
@@ -69,9 +54,10 @@ class Scorer:
             if not len(planned.plan):
                 outcomes[index] = self._empty(planned)
             elif job.item.want.deterministic:
-                outcomes[index] = self._on_grid(job, planned)
+                outcomes[index] = self._on_grid(job, planned, passing)
             else:
-                together.append(_Work(index, job, planned, self._known(job, planned)))
+                together.append(Work(index, job, planned, self._known(job, planned)))
+        self._share_prefixes(together)
         for batch in batches(together, self._batch_tokens):
             self._score_batch(batch, outcomes)
         return [outcomes[index] for index in range(len(jobs))]
@@ -91,21 +77,45 @@ class Scorer:
         key = (job.growth.scope, job.growth.task)
         return self._states.find(key, job.item.sequence.ids[: planned.first_state])
 
-    def _score_batch(self, batch: Sequence[_Work], outcomes: dict[int, Outcome]) -> None:
+    def _share_prefixes(self, works: Sequence[Work]) -> None:
+        """Reads what several sequences of one scope start with once for all of them, the outermost prefixes first."""
+        scopes: dict[str, list[Work]] = {}
+        for work in works:
+            if work.job.growth is not None and self.model.keeps_states:
+                scopes.setdefault(work.job.growth.scope, []).append(work)
+        while scopes:
+            found = {scope: _shared_of(members) for scope, members in scopes.items()}
+            for batch in batches([shared for each in found.values() for shared in each], self._batch_tokens):
+                self._read_shared(batch)
+            scopes = {scope: scopes[scope] for scope, each in found.items() if each}
+
+    def _read_shared(self, batch: Sequence[_Shared]) -> None:
+        began, pieces = time.perf_counter(), [shared.piece for shared in batch]
+        done = forward(self.model.base, pieces, self.model.device, keep=[True] * len(batch))
+        self._finish_kernels()
+        spent_s = time.perf_counter() - began
+        for shared, piece, known in zip(batch, pieces, done.key_values, strict=True):
+            for work in shared.works:
+                work.past = known
+            shared.works[0].lead += Lead(len(piece.ids), spent_s / len(batch))
+
+    def _score_batch(self, batch: Sequence[Work], outcomes: dict[int, Outcome]) -> None:
         began = time.perf_counter()
         pieces = [work.piece for work in batch]
-        keep = [work.job.growth is not None and self.model.keeps_states for work in batch]
+        keep = [work.job.kept and self.model.keeps_states for work in batch]
         done = forward(self.model.base, pieces, self.model.device, keep=keep)
         rows = [_states_of(work, states) for work, states in zip(batch, done.states, strict=True)]
         self._finish_kernels()
         prefilled = time.perf_counter()
         answers = answer(self.model, [work.planned for work in batch], rows)
         split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
-        for work, piece, kept, got in zip(batch, pieces, done.key_values, answers, strict=True):
+        for work, kept, got in zip(batch, done.key_values, answers, strict=True):
+            computed, reused = len(work.piece.ids) + work.lead.tokens, work.known - work.lead.tokens
             if kept is not None and work.job.growth is not None:
                 ids = work.job.item.sequence.ids[: work.planned.tokens]
                 self._states.put((work.job.growth.scope, work.job.growth.task), ids, kept)
-            outcomes[work.index] = self._outcome(work.job, work.planned, got, len(piece.ids), piece.past_tokens, split)
+            spent = replace(split, prefill_s=split.prefill_s + work.lead.seconds)
+            outcomes[work.index] = self._outcome(work.job, work.planned, got, computed, reused, spent)
 
     def _finish_kernels(self) -> None:
         if self.model.device.type == "cuda":
@@ -113,23 +123,21 @@ class Scorer:
 
     # ---- deterministic mode
 
-    def _on_grid(self, job: Job, planned: Planned) -> Outcome:
+    def _on_grid(self, job: Job, planned: Planned, passing: StateStore) -> Outcome:
         began, ids, growth = time.perf_counter(), job.item.sequence.ids, job.growth
-        tokens = min(planned.tokens + -planned.tokens % CELL_TOKENS, len(ids))
+        ids = ids[: planned.tokens + -planned.tokens % CELL_TOKENS]
         key = None if growth is None or not self.model.keeps_states else (f"{growth.scope}\0cells", growth.task)
-        past = None if key is None else self._states.find(key, ids[: planned.first_state], grid=CELL_TOKENS)
+        stores = (self._states,) if job.kept else (self._states, passing)
+        found = [] if key is None else [store.find(key, ids, grid=CELL_TOKENS) for store in stores]
+        past = max((known for known in found if known is not None), key=lambda known: known.tokens, default=None)
         reused = 0 if past is None else past.tokens
-        needed: list[Cell] = []
-        for cell in forward_cells(self.model, ids[:tokens], past):
-            past = cell.complete
-            if cell.start + CELL_TOKENS > planned.first_state:
-                needed.append(cell)
-        if key is not None and past is not None:
-            self._states.put(key, ids[: past.tokens], past)
+        read = read_cells(self.model, ids, past, planned.first_state)
+        if key is not None and read.complete is not None:
+            stores[-1].put(key, ids[: read.complete.tokens], read.complete)
         prefilled = time.perf_counter()
-        got = answer_on_grid(self.model, planned, needed)
+        got = answer_on_grid(self.model, planned, read.cells)
         split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
-        return self._outcome(job, planned, got, tokens - reused, reused, split)
+        return self._outcome(job, planned, got, len(ids) - reused, reused, split)
 
     # ---- results
 
@@ -143,9 +151,7 @@ class Scorer:
     def _outcome(self, job: Job, planned: Planned, got: Rows | Internal, computed: int, reused: int, split: TimeSplit) -> Outcome:
         if isinstance(got, Internal):
             return got
-        continued = job.growth is not None and planned.plan.start > 0
-        again = max(0, planned.first_state - reused) if continued else 0
-        return Scored(got, self._receipt(planned, computed, reused, again, split))
+        return Scored(got, self._receipt(planned, computed, reused, _read_again(job, planned, reused), split))
 
     def _receipt(self, planned: Planned, computed: int, reused: int, again: int, split: TimeSplit) -> Receipt:
         return replace(
@@ -158,24 +164,29 @@ class Scorer:
         )
 
 
-def batches(works: Sequence[_Work], budget_tokens: int) -> Iterator[list[_Work]]:
-    """Length-sorted, each within the budget of padded tokens, or of one item."""
-    batch: list[_Work] = []
-    for work in sorted(works, key=lambda w: len(w.piece.ids)):
-        if batch and _padded_tokens([*batch, work]) > budget_tokens:
-            yield batch
-            batch = []
-        batch.append(work)
-    if batch:
-        yield batch
+def _read_again(job: Job, planned: Planned, reused: int) -> int:
+    """Tokens that were read for earlier rows of the task and are not known any more; what came between turns is new."""
+    start = planned.plan.start
+    if not job.kept or start == 0:
+        return 0
+    return max(0, int(job.item.sequence.targets[start - 1]) - reused)
 
 
-def _padded_tokens(batch: Sequence[_Work]) -> int:
-    new, past = max(len(w.piece.ids) for w in batch), max(w.piece.past_tokens for w in batch)
-    return len(batch) * (new + past // PAST_PER_NEW)
-
-
-def _states_of(work: _Work, states: Tensor) -> Tensor:
+def _states_of(work: Work, states: Tensor) -> Tensor:
     """The states that predict the planned rows, of those of the piece."""
     at = torch.from_numpy(work.planned.plan.prefix_tokens - 1 - work.piece.past_tokens)
     return states[at.to(states.device)]
+
+
+def _shared_of(works: Sequence[Work]) -> list[_Shared]:
+    """The outermost prefixes that these works, of one scope, should be given next. No row of theirs is predicted inside."""
+    prefixes = [work.job.item.sequence.ids[: work.planned.first_state] for work in works]
+    return [_shared(works, prefixes, trunk) for trunk in find_trunks(prefixes, [work.known for work in works])]
+
+
+def _shared(works: Sequence[Work], prefixes: Sequence[Ids], trunk: Trunk) -> _Shared:
+    best = works[trunk.knows_most]
+    past = None if best.past is None else best.past.first(min(best.known, trunk.tokens))
+    start = 0 if past is None else past.tokens
+    members = [works[member] for member in trunk.members]
+    return _Shared(members, Piece(prefixes[trunk.knows_most][start : trunk.tokens], past))

@@ -32,7 +32,7 @@ class StateStore:
     """At most `max_tokens` tokens of states."""
 
     def __init__(self, max_tokens: int) -> None:
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._states: OrderedDict[Key, State] = OrderedDict()
         # Only states that begin alike can share a prefix worth having: looking at all of them costs more than a small forward.
         self._alike: dict[Start, dict[Key, None]] = {}
@@ -61,9 +61,9 @@ class StateStore:
     def put(self, key: Key, ids: Ids, key_values: KeyValues) -> None:
         """Remembers a task's state in place of its older one; forgets others until it fits."""
         self.drop(key)
-        if len(ids) > self._max_tokens:
+        if len(ids) > self.max_tokens:
             return
-        while self._tokens + len(ids) > self._max_tokens:
+        while self._tokens + len(ids) > self.max_tokens:
             self.drop(next(iter(self._states)))
         self._states[key] = State(ids, key_values)
         self._tokens += len(ids)
