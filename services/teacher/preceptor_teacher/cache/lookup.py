@@ -38,7 +38,7 @@ def entries_of(lookup: Lookup, rows: common_pb2.Rows) -> Iterator[tuple[bytes, b
     if carries_offsets(rows):
         return
     lists = lookup.item.want.candidates
-    offsets = None if lists is None else lists.offsets
+    offsets = None if lists is None else lists.offsets[: rows.count + 1]  # a growing task gets fewer rows than it asked for
     end = rows.start + rows.count
     for key, piece in zip(lookup.keys, lookup.pieces, strict=True):
         if rows.start <= piece.start and piece.end <= end:

@@ -2,13 +2,14 @@
 
 Outside deterministic mode an item is one piece. In it the rows of each cell of the grid are one: they have the same bits whatever
 was asked beside them, so a task that grows, a closed log and a request through a door find what any of them has left behind.
+A log has a segment for each append: neighbours of one kind are one segment here, since nothing that is scored tells them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ def pieces_of(item: ScoreItem, *, grows: bool) -> tuple[Piece, ...]:
         prefix_tokens = np.append(prefix_tokens, len(item.sequence.ids))
     if not len(prefix_tokens) or prefix_tokens[0] == 0:
         return ()
+    item = ScoreItem(merged(item.sequence), want)
     if not want.deterministic:
         return () if grows else (Piece(start, start + len(prefix_tokens), item),)
     if grows:
@@ -68,6 +70,12 @@ def _cut(item: ScoreItem, start: int, prefix_tokens: NDArray[np.int64], first: i
         candidates=None if lists is None else lists.rows_between(first, stop),
     )
     return Piece(start + first, start + stop, ScoreItem(first_tokens(item.sequence, tokens), want))
+
+
+def merged(sequence: Sequence) -> Sequence:
+    """The same tokens in as few segments as their kinds allow."""
+    runs = [list(run) for _, run in groupby(sequence.segments, lambda segment: segment.kind)]
+    return Sequence(tuple(Segment(run[0].kind, np.concatenate([one.ids for one in run])) for run in runs))
 
 
 def first_tokens(sequence: Sequence, tokens: int) -> Sequence:

@@ -103,7 +103,7 @@ def test_an_entry_larger_than_its_share_is_left_out_and_counted(tmp_path):
 
 def test_a_file_that_is_full_before_its_account_is_makes_more_room(tmp_path, monkeypatch):
     """The reserve for copies and fragments may be too small one day: then more entries leave, and the newest still stay."""
-    monkeypatch.setattr("preceptor_teacher.cache.disk.USED_SHARE", 1.2)
+    monkeypatch.setattr("preceptor_teacher.cache.disk.USED_SHARE", 1.0)
     rng = random.Random(5)
     with opened(tmp_path, 2 * MIB) as tier:
         for n in range(0, 1200, 8):

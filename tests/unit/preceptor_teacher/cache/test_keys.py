@@ -40,7 +40,7 @@ OTHER_SEQUENCES = {
     "context id": Sequence.of([1, 2, 9], [4, 5, 6, 7]),
     "response id": Sequence.of([1, 2, 3], [4, 5, 6, 8]),
     "longer context": Sequence.of([9, 1, 2, 3], [4, 5, 6, 7]),
-    "cut of segments": Sequence.of_turns([("context", [1, 2, 3]), ("response", [4, 5]), ("response", [6, 7])]),
+    "two turns": Sequence.of_turns([("context", [1, 2]), ("response", [4]), ("context", [3]), ("response", [5, 6, 7])]),
     "context behind": Sequence.of_turns([("context", [1, 2, 3]), ("response", [4, 5, 6, 7]), ("context", [8])]),
 }
 SECRETS = TenantSecrets(b"s" * 32)
@@ -77,6 +77,11 @@ def test_a_want_that_differs_in_one_field_has_no_key_in_common(info, changed):
 @pytest.mark.parametrize("changed", OTHER_SEQUENCES)
 def test_a_sequence_that_differs_has_no_key_in_common(info, changed):
     assert keys(info).isdisjoint(keys(info, ScoreItem(OTHER_SEQUENCES[changed], WANT)))
+
+
+def test_the_appends_of_a_log_are_the_same_question_as_the_whole(info):
+    parts = [("context", [1]), ("context", [2, 3]), ("response", [4, 5]), ("response", [6]), ("response", [7])]
+    assert keys(info) == keys(info, ScoreItem(Sequence.of_turns(parts), WANT))
 
 
 def test_the_absent_window_is_the_window_of_all_rows(info):
