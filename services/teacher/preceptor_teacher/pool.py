@@ -179,7 +179,7 @@ class EnginePool:
         )
         timeout_s = self.policy.call_timeout_s
         if self.info.capabilities.streaming:
-            payload = growing.to_bytes(request, [ticket.growth for ticket in tickets])
+            payload = growing.to_bytes(request, [ticket.shares for ticket in tickets])
             reply = await self.channel.call(growing.SCORE_GROWING, payload, timeout_s=timeout_s)
         else:
             reply = await self.channel.call(SCORE, request.SerializeToString(), timeout_s=timeout_s)

@@ -32,6 +32,12 @@ class Ticket:
     spent_tokens: int = 0  # what its tenant pays: the estimate from dispatch on, the truth once it is known
     result: asyncio.Future[teacher_pb2.ScoreResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def shares(self) -> Growth:
+        """With whom the engine may share what was read: a sequence that is sent once, with its own job in the same batch."""
+        flow = self.task.flow
+        return self.growth or Growth(f"{flow.tenant}/{flow.job}", self.task.task_id, open=False, kept=False)
+
     def resolve(self, result: teacher_pb2.ScoreResult) -> None:
         if not self.result.done():
             self.result.set_result(result)

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preceptor.client import AsyncTeacherClient, ScoreOptions
+from preceptor.config import TeacherSettings
 from preceptor.types import Scored, Sequence, TailOf, Want, Window
+from preceptor_serving.engine_host.channel import EngineSpec
+from preceptor_serving.engine_host.placement import in_this_process
 from preceptor_serving.engines.protocol import ScoreItem
+from preceptor_serving.run import running
+from preceptor_teacher.catalog import TeacherSpec
 from preceptor_teacher.engines.hf import create
 from preceptor_teacher.engines.hf.sharing import WORTH_TOKENS, find_trunks
 from preceptor_teacher.engines.hf.states import shared_prefix
 from preceptor_teacher.growing import Growth
+from preceptor_teacher.service import TeacherService
 from tests.support.models import TOKENS, random_llama, save
 from tests.unit.preceptor_teacher.test_hf import assert_equal_bits, columns
 
@@ -144,3 +151,14 @@ def test_waves_of_trunks_end_cost_no_more_than_they_save_and_leave_little_to_sha
     for i, one in enumerate(ids):
         for j in range(i):
             assert shared_prefix(one, ids[j]) - max(known[i], known[j]) < WORTH_TOKENS
+
+
+async def test_rollouts_of_one_prompt_in_one_request_share_it_and_two_requests_of_other_jobs_do_not(long_folder, rng):
+    sequences = group_of(rng, 300, [20] * 6)
+    spec = TeacherSpec(EngineSpec("m", "hf", {"name": "m", "folder": str(long_folder)}))
+    async with running(TeacherService((spec,), in_this_process), TeacherSettings(grpc_port=0, rest_port=0)) as house:
+        async with AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client:
+            items = [ScoreItem(one, Want(sampled=True)) for one in sequences]
+            got = [scored(await client.score("m", items, ScoreOptions(job=job), deadline_s=60)) for job in ("one", "other")]
+    for outcomes in got:
+        assert computed(outcomes) <= 1.05 * unique_tokens([one.ids for one in sequences])
