@@ -17,6 +17,7 @@ from tests.reference.score_oracle import Logits
 
 T = TypeVar("T")
 CALL_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0  # vLLM takes its time, more on a busy machine
 
 
 class Face(Protocol):
@@ -56,15 +57,15 @@ def behind(make_channel: Callable[[], EngineChannel]) -> Generator[Face]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    def run(work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(CALL_TIMEOUT_S)
+    def run(work: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT_S) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(timeout_s)
 
     async def started() -> EngineChannel:
         channel = make_channel()
         await channel.start()
         return channel
 
-    channel = run(started())
+    channel = run(started(), START_TIMEOUT_S)
     try:
         yield _ChannelFace(ScoringClient(channel), run)
     finally:

@@ -10,6 +10,7 @@ then the caller gives some up.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from preceptor.types import Ids
 from preceptor_teacher.engines.vllm.probe import LOOK_UP, check_core
 from preceptor_teacher.engines.vllm.readings import Read, read_of
 
+EXIT_ENGINE_FAILED = 4
+log = logging.getLogger("preceptor.engine")
 GiveUp = Callable[[], bool]
 """Frees memory that nobody is waiting for; False where there is none."""
 
@@ -81,7 +84,17 @@ class Core:
         return answers[0]
 
     def run(self, parts: Sequence[Part], give_up: GiveUp) -> None:
-        """Returns when all parts are read; what states came of it is the workers' knowledge."""
+        """Returns when all parts are read; what states came of it is the workers' knowledge.
+
+        A failure in here leaves vLLM in a state that nobody knows: the process ends, and is started again by its host.
+        """
+        try:
+            self._run(parts, give_up)
+        except Exception as error:
+            log.critical("vLLM failed; the engine ends", exc_info=error)
+            raise SystemExit(EXIT_ENGINE_FAILED) from error
+
+    def _run(self, parts: Sequence[Part], give_up: GiveUp) -> None:
         waiting = {part.request_id for part in parts}
         for part in parts:
             self._core.add_request(*self._core.preprocess_add_request(part.request()))

@@ -33,13 +33,15 @@ ROW_COST = 0.1  # reading a row, in tokens: head GEMM over a forward pass for sm
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One item on its way through; without rows there is nothing to read. `key` names the session that it leaves behind."""
+    """One item on its way through; without rows there is nothing to read. `key` names the session that it leaves behind;
+    `continues`: rows of its task were scored before."""
 
     index: int
     planned: Planned
     ids: Ids
     part: Part | None = None
     key: Key | None = None
+    continues: bool = False
 
     @property
     def request_id(self) -> str:
@@ -115,7 +117,7 @@ class VllmEngine:
         else:
             self._end(session)
             part = Part(f"r{number}", ids, read, growth.scope, keeps_session=growth.open)
-        return _Work(index, planned, ids, part, key if growth.open else None)
+        return _Work(index, planned, ids, part, key if growth.open else None, continues=planned.plan.start > 0)
 
     def _score(self, works: Sequence[_Work]) -> dict[int, Outcome]:
         began = time.perf_counter()
@@ -153,7 +155,6 @@ class VllmEngine:
         if isinstance(rows, Internal):
             return rows
         planned = work.planned
-        continued = work.key is not None and planned.plan.start > 0
         return Scored(
             rows,
             replace(
@@ -161,7 +162,7 @@ class VllmEngine:
                 temperature=planned.want.temperature,
                 tokens_computed=spent.computed,
                 tokens_reused=spent.reused,
-                tokens_recomputed=max(0, planned.first_state - spent.reused) if continued else 0,
+                tokens_recomputed=max(0, planned.first_state - spent.reused) if work.continues else 0,
                 time=split,
             ),
         )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,14 +27,10 @@ from preceptor_teacher.engines.vllm.readings import Read
 
 EXTENSION = "preceptor_teacher.engines.vllm.worker.ReadoutExtension"
 DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",  # nothing leaves the operator's network
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # else one core idles
-}
 DEFAULTS: dict[str, Any] = {
     "async_scheduling": False,  # it hides the host's work behind decoding, of which there is none
     "disable_log_stats": True,
+    "use_tqdm_on_load": False,  # a service's stderr is its log
 }
 CPU_DEFAULTS: dict[str, Any] = {
     "enforce_eager": True,  # compiling takes longer than it ever saves on a CPU
@@ -62,7 +57,7 @@ class Served:
 
 
 def serve(options: VllmOptions) -> Served:
-    """The model of a folder. It sets this process's environment and thread count: it is meant to be alone in it."""
+    """The model of a folder. It sets this process's thread count: it is meant to be alone in it."""
     check_folder(options.folder)
     torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(options.folder)
@@ -85,9 +80,6 @@ def serve(options: VllmOptions) -> Served:
 
 
 def _config(options: VllmOptions) -> Any:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine has this process for itself already
     defaults = DEFAULTS | (CPU_DEFAULTS if current_platform.is_cpu() else {})
     fixed = {
         "model": str(options.folder),

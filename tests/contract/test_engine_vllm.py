@@ -1,0 +1,55 @@
+"""The vllm engine keeps the engine contract, on vLLM's CPU build: the bundled teacher and a random model, each in its process."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from preceptor_serving.engine_host.channel import EngineSpec
+from preceptor_serving.engine_host.host import EngineHost
+from tests.contract.engine_subjects import Subject, behind
+from tests.contract.engine_suite import EngineContract
+from tests.reference.score_oracle import Logits
+from tests.support.models import BUNDLED_TEACHER, random_llama, save
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+NOISE_NATS, ERROR_NATS = 1e-4, 1e-4
+SMALL = {"dtype": "f32", "kv_cache_memory_bytes": 64 << 20}
+
+
+def logits_of(folder: Path) -> Logits:
+    """The whole model in float64."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, local_files_only=True)
+
+    def logits(ids) -> np.ndarray:
+        with torch.inference_mode():
+            return model(torch.tensor([list(map(int, ids))])).logits[0, -1].numpy()
+
+    return logits
+
+
+class TestBundledTeacherInProcess(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls) -> Generator[Subject]:
+        spec = EngineSpec("tiny", "vllm", {"name": "tiny", "folder": str(BUNDLED_TEACHER), **SMALL})
+        with behind(lambda: EngineHost(spec)) as face:
+            yield Subject(face, logits_of(BUNDLED_TEACHER), NOISE_NATS, ERROR_NATS)
+
+
+class TestRandomModelInProcess(EngineContract):
+    """Heads of 32, the least that vLLM's CPU attention takes, fewer key-value heads than heads, padding rows in the head."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
+        model = random_llama(1, hidden_size=128, tie_word_embeddings=True)
+        folder = save(model, tmp_path_factory.mktemp("models") / "random")
+        spec = EngineSpec("random", "vllm", {"name": "random", "folder": str(folder), **SMALL})
+        with behind(lambda: EngineHost(spec)) as face:
+            yield Subject(face, logits_of(folder), NOISE_NATS, ERROR_NATS)
