@@ -30,10 +30,14 @@ if TYPE_CHECKING:
 REST_RUN = "rest"  # draws from the student of the settings, unless a run of this name published weights
 
 
-class Body(BaseModel):
-    """Unknown fields are mistakes."""
+U32 = Annotated[int, Field(ge=0, lt=1 << 32)]
+U64 = Annotated[int, Field(ge=0, lt=1 << 64)]
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+class Body(BaseModel):
+    """Unknown fields are mistakes, and so are numbers that arrive as text, fractions or truth values."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Message(Body):
@@ -73,7 +77,7 @@ class RenderBody(Body):
 
 
 class Prompt(TextOrMessages):
-    ids: list[Annotated[int, Field(ge=0, lt=1 << 32)]] | None = None
+    ids: list[U32] | None = None
     """Token ids."""
 
 
@@ -81,15 +85,15 @@ class GenerateBody(Body):
     """Defaults are those of the protocol: temperature 1, nothing truncated."""
 
     prompts: list[Prompt] = Field(min_length=1)
-    samples: int = Field(default=1, ge=1)
-    max_new_tokens: int = Field(ge=1)
+    samples: U32 = 1
+    max_new_tokens: U32
     temperature: float = 1.0
     top_p: float = 1.0
-    top_k: int = Field(default=0, ge=0)
+    top_k: U32 = 0
     stop: list[str] = []
     ignore_eos: bool = False
-    seed: int = Field(default=0, ge=0, lt=1 << 64)
-    step: int = Field(default=0, ge=0)
+    seed: U64 = 0
+    step: U64 = 0
     run: str = REST_RUN
     """Draws from the newest weights that this run published."""
 

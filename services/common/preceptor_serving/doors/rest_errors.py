@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
 from preceptor.error_details import detail_of
 from preceptor.errors import Exhausted, InvalidArgument, NotFound, PreceptorError, TooLarge, Unauthenticated
+from preceptor.suggest import did_you_mean
 
 DEFAULT_RETRY_S = 1.0
+MAX_SHOWN_BITS = 128
+UNKNOWN = "extra_forbidden"  # pydantic's word for a field that a body does not have
 _BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "expected")
 
 
-class BodyTooLarge(HTTPException):
+class Refused(HTTPException):
     """Raised while a body is being read; an HTTPException because FastAPI lets only these through its body parser."""
 
-    def __init__(self, error: TooLarge) -> None:
+    def __init__(self, error: PreceptorError) -> None:
         super().__init__(error.spec.http_status)
         self.error = error
 
@@ -53,11 +57,16 @@ def error_response(error: PreceptorError, headers: Mapping[str, str] | None = No
     return JSONResponse(error_body(error), status_code=status or error.spec.http_status, headers=extra)
 
 
-def from_validation(failure: RequestValidationError) -> InvalidArgument:
-    """The first thing that pydantic found wrong, named by its path; how many more there are stands in the hint."""
-    first, *more = failure.errors()
+def from_validation(failure: RequestValidationError, body: object = None) -> InvalidArgument:
+    """The first thing that pydantic found wrong, named by its path; how many more there are stands in the hint.
+
+    `body` is the type of the whole body: it says which names an unknown field was meant to be.
+    """
+    first, *more = sorted(failure.errors(), key=lambda found: found["type"] != UNKNOWN)  # a misspelt name is also a missing one
     field = _path(first["loc"])
-    hint = f"{len(more)} more fields are wrong" if more else ""
+    others = f"{len(more)} more fields are wrong" if more else ""
+    meant = did_you_mean(str(first["loc"][-1]), fields_at(body, first["loc"][1:-1])) if first["type"] == UNKNOWN else ""
+    hint = "; ".join(filter(None, (meant, others)))
     return InvalidArgument(
         f"{field}: {first['msg']}", field=field, value=_told(first.get("input")), limit=_limit(first), hint=hint
     )
@@ -65,7 +74,7 @@ def from_validation(failure: RequestValidationError) -> InvalidArgument:
 
 def from_http(failure: StarletteHTTPException) -> PreceptorError:
     """The error behind an HTTP exception, whether the framework raised it or one of ours travelled in it."""
-    if isinstance(failure, BodyTooLarge):
+    if isinstance(failure, Refused):
         return failure.error
     match failure.status_code:
         case 404:
@@ -86,9 +95,28 @@ def _path(location: tuple[int | str, ...]) -> str:
     return text.lstrip(".") or "body"
 
 
+def fields_at(kind: object, location: Sequence[int | str]) -> list[str]:
+    """The names of the fields that the type of a body has at a place in it."""
+    for part in location:
+        inner = [model for model in _models(kind) if part in model.model_fields] if isinstance(part, str) else []
+        kind = inner[0].model_fields[str(part)].annotation if inner else kind
+    return [name for model in _models(kind) for name in model.model_fields]
+
+
+def _models(kind: object) -> list[type[BaseModel]]:
+    """The pydantic models inside an annotation: `list[Item] | None` has `Item`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for one in get_args(kind) for model in _models(one)]
+
+
 def _told(value: Any) -> object:
     """Scalars are shown; of anything larger only the kind, as it may be the whole body."""
-    return value if isinstance(value, str | int | float | bool) or value is None else type(value).__name__
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return value if value.bit_length() <= MAX_SHOWN_BITS else f"a whole number of {value.bit_length()} bits"
+    return value if isinstance(value, str | float) or value is None else type(value).__name__
 
 
 def _limit(found: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preceptor.errors import TooLarge
 from preceptor_serving.auth.credentials import split_key_path
-from preceptor_serving.doors.rest_errors import BodyTooLarge, error_response
+from preceptor_serving.doors.rest_errors import Refused, error_response
 from preceptor_serving.frame.call import Arrival, Door
 from preceptor_serving.frame.frame import Frame
 
@@ -70,7 +70,7 @@ class _Body:
             self._unread = False
             self._intake.body_read.set()
         if self._intake.received_bytes > self.max_bytes:
-            raise BodyTooLarge(self.too_large(self._intake.received_bytes))
+            raise Refused(self.too_large(self._intake.received_bytes))
         return message
 
     async def send(self, message: Message) -> None:

@@ -25,6 +25,7 @@ from preceptor_serving.auth.identity import Scope
 from preceptor_serving.doors.rest_disconnect import while_connected
 from preceptor_serving.doors.rest_errors import from_http, from_validation
 from preceptor_serving.doors.rest_intake import SCOPE_KEY, Intake
+from preceptor_serving.doors.rest_json import JsonRequest, check_headers
 from preceptor_serving.frame.call import REQUEST_ID_HEADER, TIMEOUT_HEADER, Arrival, Call, Door
 from preceptor_serving.frame.frame import Frame
 
@@ -74,6 +75,7 @@ class FrameRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         answer, need, path = super().get_route_handler(), self.need, self.path_format
+        body = self.body_field.field_info.annotation if self.body_field else None
 
         async def handler(request: Request) -> Response:
             frame: Frame = request.app.state.frame
@@ -81,7 +83,7 @@ class FrameRoute(APIRoute):
             with stack:
                 call = stack.enter_context(frame.admit(_arrival(request, path), need.scope, always=need.always))
                 request.state.call = call
-                response = await _answered(answer, request, call)
+                response = await _answered(answer, JsonRequest(request.scope, request.receive), call, body)
                 response.headers[REQUEST_ID_HEADER] = call.request_id
                 if isinstance(response, StreamingResponse):
                     response.body_iterator = _held_open(response.body_iterator, stack.pop_all(), call)
@@ -109,13 +111,15 @@ def _timeout_s(request: Request) -> float | None:
         return None
 
 
-async def _answered(answer: Handler, request: Request, call: Call) -> Response:
+async def _answered(answer: Handler, request: Request, call: Call, body: object) -> Response:
     _check_timeout(request)
+    if body is not None:
+        check_headers(request.headers)
     try:
         async with call.bound():
             response = await while_connected(request, answer(request))
     except RequestValidationError as failure:
-        raise from_validation(failure) from None
+        raise from_validation(failure, body) from None
     except StarletteHTTPException as failure:
         raise from_http(failure) from None
     finally:

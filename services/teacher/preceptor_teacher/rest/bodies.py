@@ -14,7 +14,9 @@ Number = float | Literal["-inf"] | None
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    """Strict: an id that arrives as text, fraction or truth value is a mistake and no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class SegmentBody(Body):
@@ -55,7 +57,7 @@ class WantBody(Body):
     next: bool = False
     """One more row, for the token after the last."""
 
-    window: tuple[Count, Count] | None = None
+    window: Annotated[tuple[Count, Count], Field(strict=False)] | None = None
     """Rows start .. end - 1 only."""
 
     temperature: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
@@ -109,6 +111,9 @@ class ScoreBody(Body):
 
     tokenizer_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """The student's tokenizer digest; a teacher of another tokenizer refuses."""
+
+    template_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """The student's template digest; a teacher of another template refuses."""
 
 
 class IdListsAnswer(Body):

@@ -34,6 +34,7 @@ def to_request(body: ScoreBody) -> teacher_pb2.ScoreRequest:
     request = teacher_pb2.ScoreRequest(
         teacher=wire.choice_to_proto(body.teacher),
         tokenizer_sha256=bytes.fromhex(body.tokenizer_sha256),
+        template_sha256=bytes.fromhex(body.template_sha256),
         job=body.job,
         band=body.band,
     )
