@@ -24,6 +24,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "keys create": CommandSpec("preceptor_serving.auth.commands:create", "Make an API key; its hash goes into a key file."),
     "keys limit": CommandSpec("preceptor_serving.auth.commands:limit", "Set quotas, weight and bands of a tenant."),
     "keys list": CommandSpec("preceptor_serving.auth.commands:list_keys", "The keys of a key file, without secrets."),
+    "keys redis-acl": CommandSpec("preceptor_serving.auth.commands:redis_acl", "The rights of a tenant on the queue's server."),
     "keys revoke": CommandSpec("preceptor_serving.auth.commands:revoke", "Refuse a key from now on."),
     "keys rotate": CommandSpec("preceptor_serving.auth.commands:rotate", "Replace a key; the old one ends after a grace."),
     "learn": CommandSpec("preceptor.cli.learn:learn", "Train a student by a recipe; go on where a run stopped."),
@@ -32,6 +33,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),
     "serve teacher": CommandSpec("preceptor.cli.serve:teacher", "Run the teacher service until it is stopped."),
     "teachers": CommandSpec("preceptor.cli.teachers:teachers", "What a teacher service serves, and whether its replicas agree."),
+    "status": CommandSpec("preceptor.cli.status:status", "How teachers stand: engines, and every job's queue."),
     "up": CommandSpec("preceptor.cli.up:up", "Start Valkey and the three services on this machine, until Ctrl-C."),
     "version": CommandSpec("preceptor.cli.version:version", "The version of Preceptor and of what it stands on."),
 }

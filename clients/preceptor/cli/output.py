@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_json(value: object) -> None:
@@ -23,12 +27,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (columns, *rows):
             print("\t".join(row))
         return
-    from rich.box import SIMPLE_HEAD  # only a terminal pays for rich
-    from rich.console import Console
+    from rich.console import Console  # only a terminal pays for rich
+
+    Console().print(table(columns, rows))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The same table for whatever else stands on a screen."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=SIMPLE_HEAD, header_style="bold")
+    made = Table(*columns, box=SIMPLE_HEAD, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a value with brackets is no markup
-    Console().print(table)
+        made.add_row(*(Text(cell) for cell in row))  # Text: a value with brackets is no markup
+    return made

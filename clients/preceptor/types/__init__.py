@@ -9,6 +9,7 @@ from preceptor.types.models import AdapterRef, Capabilities, ModelInfo, ModelRef
 from preceptor.types.rollouts import Behaviour, FinishReason, Provenance, Rollout, RolloutId
 from preceptor.types.scores import CacheTier, Hidden, IdLogprobs, RaggedLogprobs, Receipt, Rows, Scored, TimeSplit
 from preceptor.types.sequences import Ids, RaggedIds, Segment, SegmentKind, Sequence, as_ids
+from preceptor.types.status import EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
 from preceptor.types.wants import ScoreItem, TailOf, Want, Window
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "CacheTier",
     "Capabilities",
     "CriterionVerdict",
+    "EngineStatus",
     "FinishReason",
+    "FlowStatus",
     "Grade",
     "GradeItem",
     "Hidden",
@@ -27,6 +30,7 @@ __all__ = [
     "ModelInfo",
     "ModelRef",
     "Provenance",
+    "QueueStatus",
     "RaggedIds",
     "RaggedLogprobs",
     "Receipt",
@@ -38,7 +42,9 @@ __all__ = [
     "Segment",
     "SegmentKind",
     "Sequence",
+    "ServiceState",
     "TailOf",
+    "TeacherStatus",
     "TimeSplit",
     "Validity",
     "Verdict",

@@ -34,6 +34,7 @@ from preceptor.wire.sequences import (
     want_from_proto,
     want_to_proto,
 )
+from preceptor.wire.status import teacher_status_from_proto, teacher_status_to_proto
 
 __all__ = [
     "GradeCost",
@@ -65,6 +66,8 @@ __all__ = [
     "segment_to_proto",
     "sequence_from_proto",
     "sequence_to_proto",
+    "teacher_status_from_proto",
+    "teacher_status_to_proto",
     "verdict_from_proto",
     "verdict_to_proto",
     "want_from_proto",

@@ -240,42 +240,103 @@ class GradeReply(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[GradeResult]
     def __init__(self, results: _Optional[_Iterable[_Union[GradeResult, _Mapping]]] = ...) -> None: ...
 
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class FlowStatus(_message.Message):
-    __slots__ = ("tenant", "job", "band", "weight", "queued_tasks", "queued_tokens", "virtual_time", "oldest_wait_s", "served_tokens")
+    __slots__ = ("tenant", "job", "band", "weight", "queued_tasks", "queued_cost", "virtual_time", "oldest_wait_s", "served_tokens", "teacher", "eta_s")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     BAND_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     QUEUED_TASKS_FIELD_NUMBER: _ClassVar[int]
-    QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_COST_FIELD_NUMBER: _ClassVar[int]
     VIRTUAL_TIME_FIELD_NUMBER: _ClassVar[int]
     OLDEST_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     SERVED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     job: str
     band: int
     weight: float
     queued_tasks: int
-    queued_tokens: int
+    queued_cost: float
     virtual_time: float
     oldest_wait_s: float
     served_tokens: int
-    def __init__(self, tenant: _Optional[str] = ..., job: _Optional[str] = ..., band: _Optional[int] = ..., weight: _Optional[float] = ..., queued_tasks: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., virtual_time: _Optional[float] = ..., oldest_wait_s: _Optional[float] = ..., served_tokens: _Optional[int] = ...) -> None: ...
+    teacher: str
+    eta_s: float
+    def __init__(self, tenant: _Optional[str] = ..., job: _Optional[str] = ..., band: _Optional[int] = ..., weight: _Optional[float] = ..., queued_tasks: _Optional[int] = ..., queued_cost: _Optional[float] = ..., virtual_time: _Optional[float] = ..., oldest_wait_s: _Optional[float] = ..., served_tokens: _Optional[int] = ..., teacher: _Optional[str] = ..., eta_s: _Optional[float] = ...) -> None: ...
+
+class QueueStatus(_message.Message):
+    __slots__ = ("teacher", "tenant", "job", "ready_tasks", "suspect_tasks", "leased_tasks", "unread_results", "unread_bytes", "dead_letters")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    READY_TASKS_FIELD_NUMBER: _ClassVar[int]
+    SUSPECT_TASKS_FIELD_NUMBER: _ClassVar[int]
+    LEASED_TASKS_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_RESULTS_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    tenant: str
+    job: str
+    ready_tasks: int
+    suspect_tasks: int
+    leased_tasks: int
+    unread_results: int
+    unread_bytes: int
+    dead_letters: int
+    def __init__(self, teacher: _Optional[str] = ..., tenant: _Optional[str] = ..., job: _Optional[str] = ..., ready_tasks: _Optional[int] = ..., suspect_tasks: _Optional[int] = ..., leased_tasks: _Optional[int] = ..., unread_results: _Optional[int] = ..., unread_bytes: _Optional[int] = ..., dead_letters: _Optional[int] = ...) -> None: ...
+
+class EngineStatus(_message.Message):
+    __slots__ = ("teacher", "up", "restarts", "waiting_tasks", "running_tasks", "tokens_computed", "tokens_reused", "cache_hits", "cache_misses", "cost_per_s")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_TASKS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_TASKS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_REUSED_FIELD_NUMBER: _ClassVar[int]
+    CACHE_HITS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_MISSES_FIELD_NUMBER: _ClassVar[int]
+    COST_PER_S_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    up: bool
+    restarts: int
+    waiting_tasks: int
+    running_tasks: int
+    tokens_computed: int
+    tokens_reused: int
+    cache_hits: int
+    cache_misses: int
+    cost_per_s: float
+    def __init__(self, teacher: _Optional[str] = ..., up: bool = ..., restarts: _Optional[int] = ..., waiting_tasks: _Optional[int] = ..., running_tasks: _Optional[int] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., cache_hits: _Optional[int] = ..., cache_misses: _Optional[int] = ..., cost_per_s: _Optional[float] = ...) -> None: ...
 
 class TeacherStatus(_message.Message):
-    __slots__ = ("state", "teachers", "flows", "tokens_computed", "tokens_reused", "dead_letters", "engine_restarts")
+    __slots__ = ("state", "teachers", "flows", "worker", "engines", "queues", "reasons")
+    class ReasonsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STATE_FIELD_NUMBER: _ClassVar[int]
     TEACHERS_FIELD_NUMBER: _ClassVar[int]
     FLOWS_FIELD_NUMBER: _ClassVar[int]
-    TOKENS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
-    TOKENS_REUSED_FIELD_NUMBER: _ClassVar[int]
-    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
-    ENGINE_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
     state: _common_pb2.ServiceState
     teachers: _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelInfo]
     flows: _containers.RepeatedCompositeFieldContainer[FlowStatus]
-    tokens_computed: int
-    tokens_reused: int
-    dead_letters: int
-    engine_restarts: int
-    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., dead_letters: _Optional[int] = ..., engine_restarts: _Optional[int] = ...) -> None: ...
+    worker: str
+    engines: _containers.RepeatedCompositeFieldContainer[EngineStatus]
+    queues: _containers.RepeatedCompositeFieldContainer[QueueStatus]
+    reasons: _containers.ScalarMap[str, str]
+    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., worker: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueStatus, _Mapping]]] = ..., reasons: _Optional[_Mapping[str, str]] = ...) -> None: ...

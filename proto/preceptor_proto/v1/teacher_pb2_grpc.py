@@ -49,6 +49,11 @@ class TeacherStub(object):
                 request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.GradeRequest.SerializeToString,
                 response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.GradeReply.FromString,
                 _registered_method=True)
+        self.Status = channel.unary_unary(
+                '/preceptor.v1.Teacher/Status',
+                request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.StatusRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.TeacherStatus.FromString,
+                _registered_method=True)
 
 
 class TeacherServicer(object):
@@ -75,6 +80,13 @@ class TeacherServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Status(self, request, context):
+        """Engines, queues and what is wrong, for people who look.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TeacherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_TeacherServicer_to_server(servicer, server):
                     servicer.Grade,
                     request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.GradeRequest.FromString,
                     response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.GradeReply.SerializeToString,
+            ),
+            'Status': grpc.unary_unary_rpc_method_handler(
+                    servicer.Status,
+                    request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.StatusRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.TeacherStatus.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class Teacher(object):
             '/preceptor.v1.Teacher/Grade',
             preceptor__proto_dot_v1_dot_teacher__pb2.GradeRequest.SerializeToString,
             preceptor__proto_dot_v1_dot_teacher__pb2.GradeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Status(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Teacher/Status',
+            preceptor__proto_dot_v1_dot_teacher__pb2.StatusRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_teacher__pb2.TeacherStatus.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,12 +22,14 @@ from preceptor_serving.engine_host.policy import HostPolicy
 from preceptor_serving.engine_host.scoring import ScoringClient
 from preceptor_serving.scheduler.clocks import ClockTable
 from preceptor_serving.scheduler.cost import CostRule
+from preceptor_serving.scheduler.estimate import FlowStanding
 from preceptor_serving.scheduler.scheduler import Scheduler
 from preceptor_serving.scheduler.types import Batch, DropReason, FlowKey, QueueLimits, Work
 from preceptor_teacher import growing
 from preceptor_teacher.cache import CacheFront
 from preceptor_teacher.tickets import Ticket, spent_on
 
+KEPT_FLOWS = 1024
 NOTHING_SPENT = Work(new_tokens=0, rows=0)
 log = get_logger("preceptor.pool")
 
@@ -67,6 +69,9 @@ class EnginePool:
         self.infos: tuple[ModelInfo, ...] = ()
         self.tokens_computed = 0
         self.tokens_reused = 0
+        self.cache_hits = 0
+        self.cache_misses = 0
+        self.served: dict[FlowKey, int] = {}  # tokens charged, of the flows that were served last
 
     @property
     def info(self) -> ModelInfo:
@@ -93,8 +98,12 @@ class EnginePool:
 
     async def look_up(self, tickets: Sequence[Ticket]) -> None:
         """Resolves those whose rows the score cache knows; only the others need to be submitted."""
-        if self._cache is not None:
-            await self._cache.look_up(tickets, self.infos)
+        if self._cache is None:
+            return
+        await self._cache.look_up(tickets, self.infos)
+        hits = sum(ticket.result.done() for ticket in tickets)
+        self.cache_hits += hits
+        self.cache_misses += len(tickets) - hits
 
     def submit(self, ticket: Ticket) -> None:
         """Queues one item, or raises `Exhausted` with its place and the time after which room is expected."""
@@ -114,6 +123,10 @@ class EnginePool:
             if task_id in self._tickets:
                 self.scheduler.cancel(task_id, self._now_s())
         self._take_dropped()
+
+    def standings(self) -> dict[FlowKey, FlowStanding]:
+        """Every flow with work waiting, as it stands now."""
+        return self.scheduler.standings(self._now_s())
 
     def waiting(self, flow: FlowKey) -> int:
         """Tasks of a flow that wait here."""
@@ -196,11 +209,18 @@ class EnginePool:
             ticket.spent_tokens = spent.new_tokens
             settled = self.scheduler.finish(ticket.task.task_id, self._now_s(), spent)
             result.receipt.time.queued_s = settled.queued_s
+            self._count_served(ticket.task.flow, spent.new_tokens)
             self.tokens_computed += result.receipt.tokens_computed
             self.tokens_reused += result.receipt.tokens_reused
             if self._cache is not None:
                 self._cache.keep(ticket, result)
             self._end(ticket).resolve(result)
+
+    def _count_served(self, flow: FlowKey, tokens: int) -> None:
+        """The flow served last stands last; names are the callers', so only so many are kept."""
+        self.served[flow] = self.served.pop(flow, 0) + tokens
+        if len(self.served) > KEPT_FLOWS:
+            del self.served[next(iter(self.served))]
 
     def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> None:
         for ticket in tickets:

@@ -37,6 +37,8 @@ from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cach
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
 from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
 from preceptor_teacher.pool import EnginePool, PoolPolicy
+from preceptor_teacher.status import StatusDesk
+from preceptor_teacher.status_metrics import StatusCollector
 from preceptor_teacher.tickets import Ticket
 from preceptor_teacher.worker import QueueWorker, WorkerPolicy
 
@@ -84,6 +86,9 @@ class TeacherService:
         self._teachers: dict[str, Teacher] = {}
         self._judges: list[Judge] = []
         self._cache: ScoreCache | None = None
+        self._worker_name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._pools: dict[str, EnginePool] = {}
+        self._desk: StatusDesk | None = None
         self._clocks: list[SharedClocks] = []
         self._ledger: RedisLedger | None = None
         self.accounts = Accounts()
@@ -97,14 +102,16 @@ class TeacherService:
             "Describe": Rpc(self.describe, Scope.SCORE),
             "Score": Rpc(self.score, Scope.SCORE),
             "Grade": Rpc(self.grade, Scope.GRADE),
+            "Status": Rpc(self.status, Scope.STATUS),
         }
         return (GrpcService(teacher_pb2.DESCRIPTOR.services_by_name["Teacher"], rpcs),)
 
     def rest_routers(self) -> tuple[APIRouter, ...]:
         from preceptor_teacher.rest.routes import teacher_router
+        from preceptor_teacher.rest.status import status_router
         from preceptor_teacher.rest.usage import usage_router
 
-        return (teacher_router(self), usage_router(self))
+        return (teacher_router(self), usage_router(self), status_router(self))
 
     async def start(self, context: ServiceContext) -> None:
         settings = context.settings
@@ -116,6 +123,8 @@ class TeacherService:
         self._cache = open_cache(settings)
         if self._cache is not None:
             watch_cache(self._cache, context)
+        self._desk = StatusDesk(self._pools, self._scoring_names, self._worker_name, context, self._queue)
+        context.meters.registry.register(StatusCollector(self._desk))
         for spec in self._specs or teachers_of(settings):
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec):
@@ -127,6 +136,8 @@ class TeacherService:
             )
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
+            self._pools[spec.name] = pool
+        self._desk.start()
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
@@ -166,13 +177,11 @@ class TeacherService:
     def _start_workers(self, queue: Queue, context: ServiceContext, settings: TeacherSettings) -> None:
         """One for each teacher; they stop leasing as soon as the service drains."""
         self._grace_s = settings.drain_grace_s
-        name = f"{socket.gethostname()}-{os.getpid()}"
         bounds = replace(self._bounds, max_reply_bytes=WorkerPolicy().bounds.max_reply_bytes)
         policy = replace(self._worker_policy, bounds=bounds)
         for teacher in self._teachers.values():
             names = (teacher.spec.name, *teacher.spec.aliases)
-            worker_name = f"{name}-{secrets.token_hex(4)}"
-            worker = QueueWorker(queue, teacher.pool, names, worker_name, policy, accounts=self.accounts)
+            worker = QueueWorker(queue, teacher.pool, names, self._worker_name, policy, accounts=self.accounts)
             context.lifecycle.probe(f"queue:{teacher.spec.name}", lambda worker=worker: worker.trouble)
             worker.start()
             self._workers.append(worker)
@@ -184,6 +193,8 @@ class TeacherService:
                 worker.drain()
 
     async def stop(self) -> None:
+        if self._desk is not None:
+            await self._desk.close()
         await asyncio.gather(*(worker.stop(min(self._grace_s, WORKER_GRACE_S)) for worker in self._workers))
         await asyncio.gather(*(teacher.pool.stop() for teacher in self._teachers.values()))
         await asyncio.gather(*(judge.close() for judge in self._judges))
@@ -239,6 +250,14 @@ class TeacherService:
         if name:
             return self.find(name, field).infos
         return [info for teacher in self._teachers.values() for info in teacher.infos] + [one.info for one in self._judges]
+
+    def _scoring_names(self) -> list[str]:
+        return [name for teacher in self._teachers.values() for name in (teacher.spec.name, *teacher.spec.aliases)]
+
+    async def status(self, request: teacher_pb2.StatusRequest, call: Call) -> teacher_pb2.TeacherStatus:
+        """Engines, queues and what is wrong, for people who look."""
+        assert self._desk is not None, "a call comes after the start"
+        return wire.teacher_status_to_proto(await self._desk.status())
 
     async def describe(self, request: teacher_pb2.DescribeRequest, call: Call) -> teacher_pb2.DescribeReply:
         """Versions of the named teacher, or of all."""

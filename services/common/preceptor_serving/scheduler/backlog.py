@@ -116,6 +116,11 @@ class Backlog:
         queue = self._flows.get(flow)
         return [w for w in map(self._waiting.__getitem__, queue.order) if w.rank < rank] if queue is not None else []
 
+    def oldest_s(self, flow: FlowKey) -> float | None:
+        """When the flow's longest waiting task came. Reads the whole flow, too."""
+        queue = self._flows.get(flow)
+        return min((self._waiting[task_id].queued_at_s for task_id in queue.order), default=None) if queue is not None else None
+
     def full(self, task: Task, cost: float) -> FullLimit | None:
         """The first bound that adding this task would break, or None when there is room."""
         queue = self._flows.get(task.flow)

@@ -28,6 +28,15 @@ class FlowLoad(NamedTuple):
     tasks: int
 
 
+@dataclass(frozen=True, slots=True)
+class FlowStanding:
+    """One flow for people who look: what it has waiting, for how long already, and when all of that will be served."""
+
+    load: FlowLoad
+    oldest_wait_s: float  # of what waits here
+    eta_s: float | None  # None until the first task has been timed
+
+
 def served_before(own: FlowLoad, others: Iterable[FlowLoad]) -> tuple[float, int]:
     """Cost and tasks that go before a task with ``own`` waiting ahead of it in its own flow.
 

@@ -10,7 +10,7 @@ from preceptor.errors import Conflict, Exhausted, NotFound
 from preceptor_serving.scheduler.backlog import Backlog, FullLimit, Waiting
 from preceptor_serving.scheduler.clocks import ClockTable, MemoryClocks
 from preceptor_serving.scheduler.cost import CostRule
-from preceptor_serving.scheduler.estimate import FlowLoad, QueueEstimate, RateMeter, served_before
+from preceptor_serving.scheduler.estimate import FlowLoad, FlowStanding, QueueEstimate, RateMeter, served_before
 from preceptor_serving.scheduler.order import FairOrder
 from preceptor_serving.scheduler.ready import NothingOutside, ReadyFlow, ReadySource
 from preceptor_serving.scheduler.refusal import refusal, too_large
@@ -181,6 +181,15 @@ class Scheduler:
         """Where a flow's next task would stand in its band: the lowest is served first."""
         return self._order.start(flow)
 
+    def standings(self, now_s: float) -> dict[FlowKey, FlowStanding]:
+        """Every flow that has work waiting, and how it stands among the others. For people: it reads the whole queue."""
+        return {flow: self._standing(flow, load, now_s) for flow, load in self.loads().items()}
+
+    @property
+    def cost_per_s(self) -> float | None:
+        """The pool's speed over about the last minute of busy time; None before anything was timed."""
+        return self._meter.cost_per_s
+
     @property
     def waiting_tasks(self) -> int:
         """Tasks queued here."""
@@ -270,6 +279,10 @@ class Scheduler:
 
     def _others(self, flow: FlowKey) -> list[FlowLoad]:
         return [load for other, load in self.loads().items() if other != flow]
+
+    def _standing(self, flow: FlowKey, load: FlowLoad, now_s: float) -> FlowStanding:
+        oldest_s = self._backlog.oldest_s(flow)
+        return FlowStanding(load, 0.0 if oldest_s is None else now_s - oldest_s, self._place(flow, load).wait_s)
 
     def _place(self, flow: FlowKey, own: FlowLoad) -> QueueEstimate:
         cost, tasks = served_before(own, self._others(flow))

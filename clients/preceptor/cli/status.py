@@ -1,0 +1,120 @@
+"""`preceptor status [--watch]`: teachers, their engines, and what every job has waiting, leased, unread and dead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from preceptor.cli.options import Json, parameter, with_flags
+from preceptor.cli.output import print_json, print_table, say
+from preceptor.cli.reaching import quiet_logs, reached, target_of
+from preceptor.client.agreement import replicas_behind
+from preceptor.client.teacher import AsyncTeacherClient
+from preceptor.config import ClientSettings, load
+from preceptor.errors import InvalidArgument
+from preceptor.status_view.board import ENGINES, JOBS, engine_cells, headlines, job_cells
+from preceptor.status_view.standing import Snapshot, engine_rows, job_rows
+from preceptor.types import TeacherStatus
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+OPTIONS = (
+    parameter("watch", Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")], False),
+    parameter(
+        "every_s",
+        Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Pause between two looks of --watch.")],
+        2.0,
+    ),
+    parameter("as_json", Json, False),
+)
+
+
+def _status(config: Path | None, given: dict[str, Any]) -> None:
+    own = {name: given.pop(name) for name in [one.name for one in OPTIONS]}
+    if own["watch"] and own["as_json"]:
+        raise InvalidArgument("--watch is for people", field="watch", value="--json", limit="--watch | --json")
+    settings = load(ClientSettings, flags=given, file=config, environ=os.environ).settings
+    quiet_logs(settings)
+    asyncio.run(_watched(settings, own["every_s"]) if own["watch"] else _once(settings, as_json=own["as_json"]))
+
+
+async def _once(settings: ClientSettings, *, as_json: bool) -> None:
+    now = await _look(settings)
+    if as_json:
+        print_json(_plain(now))
+        return
+    for line in headlines(now, None):
+        say(line)
+    print_table(ENGINES, engine_cells(now, None))
+    if jobs := job_cells(now, None):
+        print_table(JOBS, jobs)
+
+
+async def _watched(settings: ClientSettings, every_s: float) -> None:
+    """A live board on a terminal; elsewhere the same lines, look after look."""
+    if not sys.stdout.isatty():
+        async for now, before in _looks(settings, every_s):
+            for line in headlines(now, before):
+                say(line)
+            print_table(ENGINES, engine_cells(now, before))
+            print_table(JOBS, job_cells(now, before))
+        return
+    from rich.live import Live  # only a terminal pays for rich
+
+    with Live(screen=True, auto_refresh=False) as live:
+        async for now, before in _looks(settings, every_s):
+            live.update(_board(now, before), refresh=True)
+
+
+async def _looks(settings: ClientSettings, every_s: float) -> AsyncIterator[tuple[Snapshot, Snapshot | None]]:
+    before: Snapshot | None = None
+    while True:
+        now = await _look(settings)
+        yield now, before
+        before = now
+        await asyncio.sleep(every_s)
+
+
+async def _look(settings: ClientSettings) -> Snapshot:
+    """Every replica behind the teacher's address, at once."""
+    addresses = await replicas_behind(settings.teacher)
+    found = await asyncio.gather(*(_ask(settings, address) for address in addresses))
+    return Snapshot(time.monotonic(), dict(zip(addresses, found, strict=True)))
+
+
+async def _ask(settings: ClientSettings, address: str) -> TeacherStatus:
+    async with AsyncTeacherClient(target_of(settings, address)) as client:
+        return await reached("teacher", address, lambda limit_s: client.status(deadline_s=limit_s))
+
+
+def _board(now: Snapshot, before: Snapshot | None) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    from preceptor.cli.output import table
+
+    lines = [Text(line) for line in headlines(now, before)]
+    return Group(*lines, table(ENGINES, engine_cells(now, before)), table(JOBS, job_cells(now, before)))
+
+
+def _plain(now: Snapshot) -> dict[str, object]:
+    return {
+        "replicas": {
+            address: {"state": str(status.state), "worker": status.worker, "reasons": dict(status.reasons)}
+            for address, status in now.replicas.items()
+        },
+        "engines": [asdict(row) for row in engine_rows(now)],
+        "jobs": [asdict(row) for row in job_rows(now)],
+    }
+
+
+status = with_flags(ClientSettings, _status, OPTIONS)
