@@ -36,6 +36,7 @@ BUNDLED = Path(__file__).parents[1] / "examples" / "tiny" / "teacher"
 BIG = Shape(hidden=256, layers=4, vocabulary=49_152)
 SEQUENCES, TOKENS, PROMPT = 32, 512, 64
 HEAD_ROWS, HIDDEN = 151_936, 1024
+GATHER_ROWS = 16_384
 DEADLINE_S = 600.0
 
 
@@ -152,6 +153,18 @@ def time_result(rows: int, signal: str, repeats: int) -> Result:
     return Result(f"readout.{signal}.{rows}", what, seconds["ours"] / best, 1.0, "lower", detail)
 
 
+def topk_over_gather(repeats: int) -> Result:
+    """What choosing the ids costs beyond answering the caller's own: both read all logits and normalise them."""
+    shape = (GATHER_ROWS, BIG.vocabulary, BIG.hidden, torch.float32)
+    cases = {signal: make_case(*shape, signal) for signal in ("topk_alone", "candidates")}
+    ways = {signal: partial(WAYS["ours"], case) for signal, case in cases.items()}
+    seconds = interleaved_s({**ways, "gemm": partial(WAYS["gemm"], cases["candidates"])}, repeats)
+    detail = {"cpu_s": {name: round(value, 3) for name, value in seconds.items()}}
+    detail["over_own_gemm"] = {name: round(seconds[name] / seconds["gemm"], 3) for name in ways}
+    what = f"CPU time of topk {TOPK} over that of {TOPK} candidates, {GATHER_ROWS} rows x {BIG.vocabulary}, h {BIG.hidden}"
+    return Result("readout.topk_over_gather", what, seconds["topk_alone"] / seconds["candidates"], 1.25, "lower", detail)
+
+
 def cache_results() -> list[Result]:
     """P9, where that benchmark is there."""
     if importlib.util.find_spec("benchmarks.bench_cache") is None:
@@ -171,7 +184,7 @@ def notes_of(rows: Items[Result]) -> list[str]:
     for row in rows:
         if row.id.startswith("readout"):
             lines.append(f"{row.id}: CPU s {detail(row, 'cpu_s')}; over the head's product {detail(row, 'over_own_gemm')}; ")
-            lines[-1] += f"peak memory over inputs {detail(row, 'peak_over_inputs')}"
+            lines[-1] += f"peak memory over inputs {detail(row, 'peak_over_inputs') or 'not measured'}"
     return lines
 
 
@@ -186,6 +199,7 @@ def main() -> None:
     rows = asyncio.run(grpc_results(options.repeats))
     rows += memory_results(options.memory_rows)
     rows += [time_result(count, signal, options.repeats) for count in options.rows for signal in ("topk", "candidates")]
+    rows.append(topk_over_gather(options.repeats))
     rows += cache_results()
     loads = f"load of the machine at the start {load:.1f}, at the end {os.getloadavg()[0]:.1f}"
     write_results("scoring", rows, [*notes_of(rows), loads])

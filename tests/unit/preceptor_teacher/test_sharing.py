@@ -156,9 +156,12 @@ def test_waves_of_trunks_end_cost_no_more_than_they_save_and_leave_little_to_sha
 async def test_rollouts_of_one_prompt_in_one_request_share_it_and_two_requests_of_other_jobs_do_not(long_folder, rng):
     sequences = group_of(rng, 300, [20] * 6)
     spec = TeacherSpec(EngineSpec("m", "hf", {"name": "m", "folder": str(long_folder)}))
-    async with running(TeacherService((spec,), in_this_process), TeacherSettings(grpc_port=0, rest_port=0)) as house:
-        async with AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client:
-            items = [ScoreItem(one, Want(sampled=True)) for one in sequences]
-            got = [scored(await client.score("m", items, ScoreOptions(job=job), deadline_s=60)) for job in ("one", "other")]
+    items = [ScoreItem(one, Want(sampled=True)) for one in sequences]
+    service = TeacherService((spec,), in_this_process)
+    async with (
+        running(service, TeacherSettings(grpc_port=0, rest_port=0)) as house,
+        AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client,
+    ):
+        got = [scored(await client.score("m", items, ScoreOptions(job=job), deadline_s=60)) for job in ("one", "other")]
     for outcomes in got:
         assert computed(outcomes) <= 1.05 * unique_tokens([one.ids for one in sequences])
