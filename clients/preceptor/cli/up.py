@@ -28,18 +28,20 @@ SETTINGS: dict[Section, type[TeacherSettings | RolloutSettings | StudentSettings
 def up(
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="NAME=FOLDER", help="The teacher's model folder.")] = None,
     student: Annotated[str | None, typer.Option("--student", metavar="NAME=FOLDER", help="The student's model folder.")] = None,
-    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Logs and the queue's data.")] = Path("runs/up"),
+    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Logs, the queue's data, the score cache.")] = Path(
+        "runs/up"
+    ),
     runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.")] = Path("runs"),
     config: ConfigFile = None,
 ) -> None:
     """Start Valkey, teacher, rollout and student here; restart what dies; stop all on Ctrl-C."""
     require_extra("local")
     given: dict[Section, str | None] = {"teacher": teacher, "rollout": student, "student": student}
-    services = [_plan(section, model, config) for section, model in given.items()]
+    services = [_plan(section, model, folder.resolve(), config) for section, model in given.items()]
     asyncio.run(_keep(build_stack(folder.resolve(), runs.resolve(), services)))
 
 
-def _plan(section: Section, model: str | None, config: Path | None) -> ServicePlan:
+def _plan(section: Section, model: str | None, folder: Path, config: Path | None) -> ServicePlan:
     """Ports and model from the service's own settings; a flag given here wins."""
     settings = load(SETTINGS[section], flags={}, file=config, environ=os.environ).settings
     chosen = model or settings.model
@@ -52,7 +54,14 @@ def _plan(section: Section, model: str | None, config: Path | None) -> ServicePl
             hint=f"{flag} NAME=FOLDER, or {section}.model in a file",
         )
     flags = ("--config", str(config.resolve())) if config else ()
-    return ServicePlan(section, section, chosen, settings.grpc_port, settings.rest_port, flags)
+    return ServicePlan(section, section, chosen, settings.grpc_port, settings.rest_port, (*flags, *_cache(settings, folder)))
+
+
+def _cache(settings: ServiceSettings, folder: Path) -> tuple[str, ...]:
+    """A teacher that is not told where to keep its scores keeps them here, so that a run that is repeated finds them."""
+    if not isinstance(settings, TeacherSettings) or settings.score_cache_folder is not None:
+        return ()
+    return ("--score-cache-folder", str(folder / "scores"))
 
 
 def _has_teachers(settings: ServiceSettings) -> bool:

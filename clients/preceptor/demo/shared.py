@@ -49,9 +49,12 @@ class SharedJob:
 
 
 def shared_stack(pair: Pair, folder: Path, runs: Path) -> Stack:
-    """One service of each kind for all jobs: the rollout service runs each job's own weights, the student trains each run."""
+    """One service of each kind for all jobs: the rollout service runs each job's own weights, the student trains each run.
+
+    The teacher remembers nothing: a job beside the others is to be scored again, not answered with what it was told alone.
+    """
     services = (
-        ServicePlan("teacher", "teacher", pair.teacher_model),
+        ServicePlan("teacher", "teacher", pair.teacher_model, flags=("--score-cache-memory-bytes", "0")),
         ServicePlan("student", "student", pair.student_model),
         ServicePlan("rollout", "rollout", pair.student_model, flags=("--max-versions", str(2 * len(RECIPES)))),
     )
