@@ -7,6 +7,7 @@ from preceptor.limits import check
 from preceptor.queue.keys import Flow, check_id
 from preceptor.queue.scripts.logs import Part
 from preceptor.queue.scripts.tasks import Spec
+from preceptor.queue.stored import stored
 from preceptor.queue.types import TaskInfo
 from preceptor.queue.values import Position, TaskRow
 from preceptor.types import ModelRef
@@ -52,7 +53,7 @@ def first_row(task: teacher_pb2.ScoreTask) -> int:
 def task_info(row: TaskRow) -> TaskInfo:
     """The row, typed."""
     return TaskInfo(
-        task=teacher_pb2.ScoreTask.FromString(row.spec),
+        task=stored(teacher_pb2.ScoreTask, row.spec, "task"),
         state=row.state,
         dirty=row.dirty,
         suspect=row.suspect,
@@ -61,13 +62,13 @@ def task_info(row: TaskRow) -> TaskInfo:
         next_row=row.next_row,
         model=pinned_model(row),
         worker=row.worker,
-        error=common_pb2.ErrorDetail.FromString(row.error) if row.error else None,
+        error=stored(common_pb2.ErrorDetail, row.error, "task.error") if row.error else None,
     )
 
 
 def pinned_model(row: TaskRow) -> ModelRef | None:
     """The weights that score this task, once they are decided."""
-    return model_ref_from_proto(common_pb2.ModelRef.FromString(row.model)) if row.model else None
+    return model_ref_from_proto(stored(common_pb2.ModelRef, row.model, "task.model")) if row.model else None
 
 
 def model_bytes(model: ModelRef | None) -> bytes:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 
-from preceptor.errors import Fenced
+from preceptor.error_details import detail_of
+from preceptor.errors import Corrupt, Fenced, InvalidArgument
+from preceptor.logs import get_logger
 from preceptor.queue.envelopes import Blame, blame_of, letter_of
 from preceptor.queue.keys import Flow
 from preceptor.queue.redis.doors import milliseconds, new_op
 from preceptor.queue.redis.replies import task_row
 from preceptor.queue.redis.work import RedisWork
+from preceptor.queue.stored import stored
 from preceptor.queue.types import Clock, Lease, Reclaimed, TaskState
 from preceptor.queue.values import TaskRow
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
+log = get_logger(__name__)
 RECLAIM_LIMIT = 256
 """Leases taken back by one call; the next call takes the rest."""
 
@@ -37,9 +41,17 @@ class RedisFailures(RedisWork):
         lease_ms = milliseconds(self._bounds.lease_s)
         await self._on_teacher("shorten_leases", teacher, lease_ms=lease_ms, limit=RECLAIM_LIMIT)
         (members,) = await self._on_teacher("expired_leases", teacher, limit=RECLAIM_LIMIT)
-        taken = [await self._reclaim_one(teacher, member.decode()) for member in members]
+        taken = [await self._reclaimed(teacher, member.decode()) for member in members]
         await self._on_teacher("forget_idle_flows", teacher, idle_ms=milliseconds(self._bounds.idle_flow_s))
         return tuple(each for each in taken if each is not None)
+
+    async def _reclaimed(self, teacher: str, member: str) -> Reclaimed | None:
+        """None also where the task cannot be read: one that somebody broke must not keep the others."""
+        try:
+            return await self._reclaim_one(teacher, member)
+        except (Corrupt, InvalidArgument) as error:
+            log.warning("lease_unreadable", member=member, error=error.message)
+            return None
 
     async def _reclaim_one(self, teacher: str, member: str) -> Reclaimed | None:
         tenant, job, task_id = member.split(":")
@@ -48,7 +60,11 @@ class RedisFailures(RedisWork):
         row = task_row(found)
         if row is None:
             return None
-        task = teacher_pb2.ScoreTask.FromString(row.spec)
+        try:
+            task = stored(teacher_pb2.ScoreTask, row.spec, "task")
+        except Corrupt as error:
+            await self._bury(flow, task_id, row.fence, error)
+            return None
         try:
             state = await self._strike(flow, task, row.fence, _death_of(row), death=True, expired=True)
         except Fenced:  # its holder was only slow, or somebody else took it back first
@@ -64,8 +80,10 @@ class RedisFailures(RedisWork):
         *,
         death: bool,
         expired: bool = False,
+        strikes: int | None = None,
     ) -> TaskState:
-        letter, told = letter_of(task, reason, self._bounds.strikes, milliseconds(self.letter_clock()))
+        limit = strikes or self._bounds.strikes
+        letter, told = letter_of(task, reason, limit, milliseconds(self.letter_clock()))
         (state,) = await self._on_task(
             "strike_task",
             flow,
@@ -74,7 +92,7 @@ class RedisFailures(RedisWork):
             op=new_op(),
             death=int(death),
             expired=int(expired),
-            strikes=self._bounds.strikes,
+            strikes=limit,
             letter=letter.SerializeToString(),
             told=told.SerializeToString(),
             reason=reason.SerializeToString(),
@@ -82,6 +100,14 @@ class RedisFailures(RedisWork):
             letters_ms=milliseconds(self._bounds.dead_letters_s),
         )
         return TaskState(state.decode())
+
+    async def _bury(self, flow: Flow, task_id: str, fence: bytes, error: Corrupt) -> None:
+        """A task that nobody can read is a dead letter at once; what even the server cannot read is left to expire."""
+        task = teacher_pb2.ScoreTask(task_id=task_id)
+        try:
+            await self._strike(flow, task, fence, detail_of(error), death=False, strikes=1)
+        except (Corrupt, Fenced) as refused:
+            log.warning("task_unreadable", task_id=task_id, error=refused.message)
 
 
 def _death_of(row: TaskRow) -> common_pb2.ErrorDetail:

@@ -17,7 +17,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff, NoBackoff
 
-from preceptor.errors import Exhausted, Internal, PermissionDenied, PreceptorError, Unauthenticated, Unavailable
+from preceptor.errors import Corrupt, Exhausted, Internal, PermissionDenied, PreceptorError, Unauthenticated, Unavailable
 from preceptor.logs import get_logger
 from preceptor.queue.redis.loading import LuaScript, scripts
 from preceptor.queue.types import Clock
@@ -27,6 +27,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 Value = str | bytes | int | float
 
+BROKEN_VALUES = ("WRONGTYPE", "user_script")  # a key of another type; a value that a script cannot compute with
 PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 """Refusals of a server that is starting, failing over, short of disk or busy: they pass."""
 
@@ -155,6 +156,13 @@ def _is_passing(error: exceptions.ResponseError) -> bool:
     return isinstance(error, known) or str(error).startswith(PASSING)
 
 
+def _refused(said: str) -> PreceptorError:
+    """Keys that somebody else wrote are not our defect."""
+    if any(sign in said for sign in BROKEN_VALUES):
+        return Corrupt("what the queue's server holds under these keys cannot be read", field="keys", value=said)
+    return Internal(f"the queue's server refused a script: {said}")
+
+
 def _in_our_words(error: Exception) -> PreceptorError:
     said = redact_text(str(error))
     match error:
@@ -171,7 +179,7 @@ def _in_our_words(error: Exception) -> PreceptorError:
                 retry_after_s=1.0,
             )
         case exceptions.ResponseError() if not _is_passing(error):
-            return Internal(f"the queue's server refused a script: {said}")
+            return _refused(said)
         case exceptions.RedisError() | OSError():
             return Unavailable(f"the queue's server does not answer: {said or type(error).__name__}", hint="preceptor doctor")
         case _:

@@ -9,6 +9,7 @@ from preceptor.queue.keys import LogName
 from preceptor.queue.redis.doors import Part
 from preceptor.queue.redis.link import Value
 from preceptor.queue.redis.replies import accepted
+from preceptor.queue.stored import stored
 from preceptor.queue.types import Appended, LogView, Subscriber
 from preceptor_proto.v1 import rollout_pb2
 
@@ -36,7 +37,7 @@ class RedisLogs(Part):
     async def read(self, log: LogName, offset: int = 0) -> LogView:
         """See `ResponseLogs.read`."""
         length, finish_reason, payloads = await self._on_log("read_log", log, offset=offset, kept_ms=self._kept_ms)
-        return LogView(tuple(rollout_pb2.LogEntry.FromString(payload) for payload in payloads), length, finish_reason)
+        return LogView(tuple(stored(rollout_pb2.LogEntry, payload, "entry") for payload in payloads), length, finish_reason)
 
     async def follow(self, log: LogName, offset: int, timeout_s: float) -> LogView:
         """See `ResponseLogs.follow`."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from preceptor.errors import Conflict, Fenced, Gap, Internal, InvalidArgument
+from preceptor.errors import Conflict, Corrupt, Fenced, Gap, Internal, InvalidArgument
 from preceptor.queue.types import TaskState
 from preceptor.queue.values import TaskRow
+
+FENCE_PLACE = 8  # in what `shown` of `common.lua` lists
 
 
 def accepted(reply: Sequence[Any], about: str) -> list[Any]:
@@ -41,6 +43,18 @@ def task_row(values: Sequence[bytes | None]) -> TaskRow | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
+    try:
+        return _task_row(known)
+    except (ValueError, OverflowError):
+        raise Corrupt("what is stored as a task cannot be read", field="task", value=f"{len(known)} fields") from None
+
+
+def fence_in(values: Sequence[bytes | None]) -> bytes:
+    """The fence of a task, readable or not."""
+    return values[FENCE_PLACE] or b""
+
+
+def _task_row(known: Sequence[bytes]) -> TaskRow:
     spec, state, dirty, suspect, alone, strikes, scored_upto, next_row, fence, expires_ms, worker, model, error = known
     return TaskRow(
         spec=spec,

@@ -10,6 +10,7 @@ from preceptor.queue.envelopes import check_blob_key, open_blob, unpack
 from preceptor.queue.keys import Flow
 from preceptor.queue.redis.doors import Part, new_op, spec_args
 from preceptor.queue.redis.replies import pairs
+from preceptor.queue.stored import stored
 from preceptor.queue.types import OUT_START, DeadEntry, OutEntry, TaskState
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
@@ -79,7 +80,7 @@ class RedisDeadLetters(Part):
 
     async def _letters(self, flow: Flow, first: str, last: str, limit: int) -> tuple[DeadEntry, ...]:
         (found,) = await self._on_flow("read_letters", flow, first=first, last=last, limit=limit)
-        return tuple(DeadEntry(position, teacher_pb2.DeadLetter.FromString(letter)) for position, letter in pairs(found))
+        return tuple(DeadEntry(position, stored(teacher_pb2.DeadLetter, letter, "letter")) for position, letter in pairs(found))
 
 
 def _position(letter_id: str) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from preceptor.errors import Fenced
+from preceptor.errors import Corrupt, Fenced
 from preceptor.queue import parts
 from preceptor.queue.envelopes import SCHEMA, Packed, pack
 from preceptor.queue.keys import Flow, flows_key
 from preceptor.queue.ranks import BANDS, SPAN, range_start
 from preceptor.queue.redis.doors import Part, flow_field, milliseconds, new_op, score_text
 from preceptor.queue.redis.link import Value
-from preceptor.queue.redis.replies import pairs, task_row
+from preceptor.queue.redis.replies import fence_in, pairs, task_row
+from preceptor.queue.stored import stored
 from preceptor.queue.types import ClockCharge, Committed, Lease, ReadyBand, TaskState, Then
 from preceptor.queue.values import TaskRow
 from preceptor.types import ModelRef
@@ -66,9 +67,8 @@ class RedisWork(Part):
             kept_ms=self._kept_ms,
             items=[self._new_fence() for _ in range(min(limit, 1) if alone else limit)],
         )
-        rows = [(task_id, task_row(flat)) for task_id, flat in pairs(found)]
-        leases = [_lease(flow, task_id, row) for task_id, row in rows if row is not None]
-        return tuple([lease for lease in leases if not await self._ended_late(lease, now_ms)])
+        leases = [await self._read_lease(flow, task_id, flat) for task_id, flat in pairs(found)]
+        return tuple([lease for lease in leases if lease is not None and not await self._ended_late(lease, now_ms)])
 
     async def heartbeat(self, lease: Lease) -> Lease:
         """See `Work.heartbeat`."""
@@ -116,6 +116,19 @@ class RedisWork(Part):
         (clocks,) = await self._on_teacher("advance_clocks", teacher, op=new_op(), items=items)
         return {(charge.flow, charge.band): float(clock) for charge, clock in zip(charges, clocks, strict=True)}
 
+    async def _read_lease(self, flow: Flow, task_id: str, flat: Sequence[bytes | None]) -> Lease | None:
+        """None for a task that is gone, and for one that cannot be read, which ends here: its neighbours are served."""
+        try:
+            row = task_row(flat)
+            return None if row is None else _lease(flow, task_id, row)
+        except Corrupt as error:
+            await self._bury(flow, task_id, fence_in(flat), error)
+            return None
+
+    async def _bury(self, flow: Flow, task_id: str, fence: bytes, error: Corrupt) -> None:
+        """Ends a task that nobody can read; `failures.py` says how."""
+        raise NotImplementedError
+
     async def _ended_late(self, lease: Lease, now_ms: int) -> bool:
         """True for a task whose deadline has passed: it ends here, uncomputed, and its learner is told."""
         deadline_ms = lease.task.deadline_unix_ms
@@ -138,7 +151,7 @@ def _lease(flow: Flow, task_id: str, row: TaskRow) -> Lease:
         task_id=task_id,
         fence=row.fence,
         expires_at_s=row.expires_ms / 1000,
-        task=teacher_pb2.ScoreTask.FromString(row.spec),
+        task=stored(teacher_pb2.ScoreTask, row.spec, "task"),
         alone=row.alone,
         scored_upto=row.scored_upto,
         next_row=row.next_row,

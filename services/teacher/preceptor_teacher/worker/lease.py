@@ -7,7 +7,7 @@ import itertools
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from preceptor import wire
+from preceptor import limits, wire
 from preceptor.error_details import detail_of, error_of
 from preceptor.errors import Fenced, Internal, PreceptorError, VersionGone
 from preceptor.hooks import Hooks
@@ -75,6 +75,7 @@ class LeasedTask:
     # ---- scoring
 
     async def _score_all(self) -> None:
+        limits.check(self.lease.task, "task")  # whoever may write the queue's keys may have written anything
         info = choose_version(self.lease.model, self.pool.infos)
         check_task(self.lease.task, info)
         next_row = self.lease.next_row

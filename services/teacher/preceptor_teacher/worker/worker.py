@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from preceptor.errors import PreceptorError
+from preceptor.errors import Corrupt, InvalidArgument, PreceptorError
 from preceptor.hooks import Hooks, NoHooks
 from preceptor.logs import get_logger
 from preceptor.queue import Flow, Lease, Queue, ReadyBand
@@ -102,10 +102,16 @@ class QueueWorker:
         bands = [band for name in self._names for band in await self._queue.ready_bands(name) if not band.over_bound]
         suspects = [band for band in bands if band.suspects]
         if suspects and not self._held:
-            await self._take(suspects[0], limit=1, alone=True)
+            await self._take_suspect(suspects)
         elif suspects or not await self._take_ordinary(bands):
             await self._pause(self._policy.look_again_s)
         return bool(bands)
+
+    async def _take_suspect(self, suspects: Sequence[ReadyBand]) -> None:
+        """The first that there is."""
+        for band in suspects:
+            if await self._take(band, limit=1, alone=True):
+                return
 
     async def _take_ordinary(self, bands: Sequence[ReadyBand]) -> int:
         """How many leases were taken."""
@@ -122,8 +128,13 @@ class QueueWorker:
         return self._pool.scheduler.start_tag(FlowKey(self._names[0], band.flow.tenant, band.flow.job, band.band))
 
     async def _take(self, band: ReadyBand, *, limit: int, alone: bool) -> int:
+        """How many leases were taken; a job whose keys cannot be read is passed over, and does not keep the others."""
         latest = self._pool.info.model
-        leases = await self._queue.lease(band.flow, self._name, band=band.band, limit=limit, alone=alone, latest=latest)
+        try:
+            leases = await self._queue.lease(band.flow, self._name, band=band.band, limit=limit, alone=alone, latest=latest)
+        except (Corrupt, InvalidArgument) as error:
+            log.warning("job_unreadable", tenant=band.flow.tenant, job=band.flow.job, error=error.message)
+            return 0
         if leases:
             self._hooks.reached("lease taken")
         for lease in leases:

@@ -77,9 +77,15 @@ local function renew(task_key, name)
   return expires_ms
 end
 
+-- What a key holds, counted; nothing where it is of another type: one job's broken key must not hide the others.
+local function size(command, key, ...)
+  local found = redis.pcall(command, key, ...)
+  return type(found) == 'number' and found or 0
+end
+
 -- Bytes that wait for the learner. An empty stream has none, whatever was counted: a lost stream must not block its job.
 local function unread_bytes(flow, out)
-  if redis.call('XLEN', out) == 0 then return 0 end
+  if size('XLEN', out) == 0 then return 0 end
   return tonumber(redis.call('HGET', K.flows, flow .. ':unread') or 0)
 end
 

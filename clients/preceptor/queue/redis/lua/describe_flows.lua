@@ -25,7 +25,7 @@ end
 local found = {}
 for _, flow in ipairs(names) do
   local ready, out = prefix .. flow .. ':ready', prefix .. flow .. ':out'
-  found[#found + 1] = { flow, redis.call('ZCARD', ready), redis.call('ZCOUNT', ready, A.suspects_from, '+inf'), leased[flow] or 0,
-    redis.call('XLEN', out), unread_bytes(flow, out), redis.call('XLEN', prefix .. flow .. ':dead'), clocks[flow] or {} }
+  found[#found + 1] = { flow, size('ZCARD', ready), size('ZCOUNT', ready, A.suspects_from, '+inf'), leased[flow] or 0,
+    size('XLEN', out), unread_bytes(flow, out), size('XLEN', prefix .. flow .. ':dead'), clocks[flow] or {} }
 end
 return { 'OK', found }

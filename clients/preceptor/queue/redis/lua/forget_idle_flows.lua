@@ -11,7 +11,7 @@ for i = 1, #fields, 2 do
   local flow = string.match(fields[i], '^(.*):touched$')
   if flow and tonumber(fields[i + 1]) < now_ms - A.idle_ms then
     local ready, out, dead = prefix .. flow .. ':ready', prefix .. flow .. ':out', prefix .. flow .. ':dead'
-    idle[flow] = redis.call('ZCARD', ready) == 0 and redis.call('XLEN', out) == 0 and redis.call('XLEN', dead) == 0
+    idle[flow] = size('ZCARD', ready) == 0 and size('XLEN', out) == 0 and size('XLEN', dead) == 0
   end
 end
 for i = 1, #fields, 2 do

@@ -13,9 +13,9 @@ local function count(ready, range)
 end
 
 local function add_bands(flow)
-  local ready = prefix .. flow .. ':ready'
-  local left = redis.call('ZCARD', ready)
-  local unread = left > 0 and unread_bytes(flow, prefix .. flow .. ':out')
+  local ready, out = prefix .. flow .. ':ready', prefix .. flow .. ':out'
+  local left = size('ZCARD', ready)
+  local unread = left > 0 and unread_bytes(flow, out)
   for band = 0, A.bands - 1 do
     if left == 0 then return end
     local ordinary, suspects = count(ready, band), count(ready, A.bands + band)
