@@ -25,6 +25,7 @@ from preceptor_teacher.testing.judging import read_judging
 from preceptor_teacher.testing.writer import Writer, Written
 
 OWN_ANSWER_TOKENS = 256
+MAX_CONNECTIONS = 1024
 
 
 class Provider:
@@ -156,7 +157,7 @@ async def standing_in(
 ) -> AsyncGenerator[StandIn]:
     """A stand-in on a loopback port for the length of the block; 0 takes any free one."""
     provider = Provider(folder, name, faults, api_key)
-    door = HttpDoor(provider.app(), LOOPBACK, port)
+    door = HttpDoor(provider.app(), LOOPBACK, port, MAX_CONNECTIONS)
     try:
         await door.start()
         yield StandIn(f"http://{LOOPBACK}:{door.port}/v1", provider)
