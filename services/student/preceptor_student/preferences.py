@@ -68,7 +68,7 @@ def settled(term: PreparedTerm, sums_i: Sequence[float], rows_i: Sequence[int]) 
     loss_p = PREFERENCES[term.term.objective.name].loss(high, low, term.term.objective.params)
     loss = term.term.weight * (loss_p * weight_i[chosen] * weight_i[rejected]).sum() / term.divisor
     (gradient_i,) = torch.autograd.grad(loss, leaf_i)
-    return Settled(float(loss), gradient_i.numpy())
+    return Settled(float(loss.detach()), gradient_i.numpy())
 
 
 def surrogate(batch: TermBatch, start: int, student: StudentRows, coefficients_i: NDArray[np.float64]) -> Tensor:

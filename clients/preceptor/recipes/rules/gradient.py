@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.ops import Gradient
+from preceptor.recipes.ops.support import SupportParams
 from preceptor.recipes.resolve import ResolvedTerm
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schedules import always
@@ -50,6 +51,15 @@ def _groups_compare(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[F
                 yield Finding(field, why, "draw two or more", (f"{field}=2",))
 
 
+def _baselines_are_blind(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    """With the drawn token in its support, the partition of a row, and so the baseline, is another for each token."""
+    for use in (use for one in terms for use in one.advantage):
+        support = use.reading.signal.params if use.reading else None
+        if use.op.spec.name == "kl_baseline" and isinstance(support, SupportParams) and support.sampled is True:
+            why = "a baseline over a support that holds the drawn token depends on the drawn token and biases the gradient"
+            yield Finding(use.where, why, "set sampled: false in its support; list the teacher a second time for it")
+
+
 def _something_moves(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     for one in terms:
         if always(one.term.weight, 0.0):
@@ -59,4 +69,4 @@ def _something_moves(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[
         yield Finding("optimizer.learning_rate", "at a rate of zero nothing is learned", "set a rate above zero")
 
 
-RULES: tuple[Rule, ...] = (_somebody_teaches, _sides_differ, _groups_compare, _something_moves)
+RULES: tuple[Rule, ...] = (_somebody_teaches, _sides_differ, _groups_compare, _baselines_are_blind, _something_moves)

@@ -1,7 +1,7 @@
 """The advantage plus the reverse KL of the row.
 
-E[log teacher - log student] under the student is minus the reverse KL, so k1 plus the KL has mean zero. Whatever the support, the
-baseline does not depend on the drawn token: it changes the variance of the gradient and not its mean.
+E[log teacher - log student] under the student is minus the reverse KL, so k1 plus the KL has mean zero. On a smaller support it
+is the KL of the coarser partition: as long as that does not depend on the drawn token, the mean of the gradient stays what it is.
 """
 
 from torch import Tensor
