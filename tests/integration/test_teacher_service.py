@@ -54,7 +54,9 @@ def sequences(count: int) -> list[Sequence]:
     return [Sequence.of(prompt_ids(p.prompt), [*text_ids(p.worked), 2]) for p in load("heldout")[:count]]
 
 
-async def through_redis(queue: RedisQueue, number: int, sequence: Sequence, rng: np.random.Generator) -> np.ndarray:
+async def through_redis(
+    queue: RedisQueue, number: int, sequence: Sequence, rng: np.random.Generator, want: Want = WANT
+) -> np.ndarray:
     """The sampled column of one rollout whose log grows by random chunks while it is scored."""
     rollout = RolloutId("run", 1, number, 0)
     writer, stream = LogWriter(queue, LogName.of(FLOW.tenant, FLOW.job, rollout)), ScoreStream(queue, FLOW)
@@ -64,7 +66,7 @@ async def through_redis(queue: RedisQueue, number: int, sequence: Sequence, rng:
         rollout=wire.rollout_id_to_proto(rollout),
         teacher=wire.choice_to_proto("tiny"),
         context=wire.ids_to_proto(sequence.segments[0].ids),
-        want=wire.want_to_proto(WANT),
+        want=wire.want_to_proto(want),
     )
     await stream.open(task)
     left, parts = sequence.response_ids, []
