@@ -92,6 +92,8 @@ def _plan(run: str, tenant: str, recipe: Recipe, control: str) -> RunPlan:
             hint="for SFT on the teacher's own tokens take a recipe whose writer is the teacher: recipes/tiny-sft.yaml",
         )  # fmt: skip
     compiled = compile_recipe(recipe)
+    for one in compiled.warnings:
+        print(f"warning: {one.field}: {one.sentence}; {one.hint}", file=sys.stderr)
     return RunPlan(run, tenant, compiled, training_prompts(recipe), evaluation_items(recipe), cast(Control, CONTROLS[control]))
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from preceptor.codec import Grade
 from preceptor.errors import ConfigurationError
-from preceptor.recipes.lint import lint
+from preceptor.recipes.biased import biases
+from preceptor.recipes.lint import Finding, lint
 from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
 from preceptor.recipes.resolve import ResolvedTerm, resolve_term
@@ -50,12 +51,13 @@ class SourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRecipe:
-    """A recipe that can learn, and what the services are told."""
+    """A recipe that can learn, and what the services are told. `warnings`: what it does on purpose that biases its gradient."""
 
     recipe: Recipe
     objective: ObjectiveSpec
     sources: dict[str, SourcePlan]
     teachers: dict[str, TeacherPlan]
+    warnings: tuple[Finding, ...]
 
     @property
     def optimizer_json(self) -> str:
@@ -75,6 +77,7 @@ def compile_recipe(recipe: Recipe) -> CompiledRecipe:
         ObjectiveSpec(temperature=recipe.temperature, terms=tuple(_term_spec(one) for one in terms)),
         {name: _source_plan(recipe, name, terms) for name in recipe.sources},
         {name: _teacher_plan(recipe, name, terms) for name in recipe.teachers},
+        tuple(biases(recipe, terms)),
     )
 
 

@@ -59,8 +59,11 @@ def logit_gradient_squared_n(student: StudentRows, asked: Asked, above: Sequence
     gradient by their part in it; they are all alike up to p_w, which is why the sum of squared probabilities is enough.
     """
     d_own_n, d_listed_ns, d_tail_n = above
+    d_tail_n = d_tail_n * student.open_n  # what is not there is constant
+    if asked.present_ns is not None:
+        d_listed_ns = d_listed_ns * asked.present_ns
     total_n = d_own_n + d_listed_ns.sum(1) + d_tail_n
-    in_tail_n = torch.where(student.open_n, d_tail_n * (-student.tail_n).exp(), torch.zeros_like(d_tail_n)) - total_n
+    in_tail_n = d_tail_n * (-student.tail_n).exp() - total_n
     own_p_n = student.sampled_n.exp()
     rest_n = student.observed.collision_n - own_p_n.square()
     if asked.ids_ns is None or asked.present_ns is None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from preceptor.recipes.ops import OPS
 from preceptor.recipes.ops.spec import NoParams, Params
 from preceptor.recipes.ops.support import SupportParams
 from preceptor_student.batch import Item
@@ -18,13 +19,16 @@ from preceptor_student.objectives.student import read_rows
 from preceptor_student.terms import TermItem
 
 
-def table_scores(teacher_rv: np.ndarray, targets_r: np.ndarray, topk: int = 0, listed_rc: np.ndarray | None = None) -> ItemScores:
-    """Everything at once: sampled, top-k, candidates, and the tail outside the union of all three."""
+def table_scores(
+    teacher_rv: np.ndarray, targets_r: np.ndarray, topk: int = 0, listed_rc: np.ndarray | None = None, *, sampled: bool = True
+) -> ItemScores:
+    """Everything at once: sampled, top-k, candidates, and the tail outside the union of all that is wanted."""
     order = np.argsort(-teacher_rv, axis=1, kind="stable")[:, :topk]
     rows = np.arange(len(targets_r))
     outside = np.ones(teacher_rv.shape, bool)
     np.put_along_axis(outside, order, False, 1)
-    outside[rows, targets_r] = False
+    if sampled:
+        outside[rows, targets_r] = False
     if listed_rc is not None:
         np.put_along_axis(outside, listed_rc, False, 1)
     with np.errstate(divide="ignore"):
@@ -32,7 +36,7 @@ def table_scores(teacher_rv: np.ndarray, targets_r: np.ndarray, topk: int = 0, l
     return ItemScores(
         ok_r=np.ones(len(rows), bool),
         targets_r=targets_r,
-        sampled_r=teacher_rv[rows, targets_r],
+        sampled_r=teacher_rv[rows, targets_r] if sampled else None,
         topk_ids_rk=order,
         topk_rk=np.take_along_axis(teacher_rv, order, 1),
         listed_ids_rc=listed_rc,
@@ -49,6 +53,11 @@ def support_rows(student_rv: Tensor, scores: ItemScores, *, tail: bool = True) -
         student_topk=0 if scores.listed_rc is None else scores.listed_rc.shape[1],
         tail=tail,
     )
+    return rows_of(student_rv, scores, params)
+
+
+def rows_of(student_rv: Tensor, scores: ItemScores, params: SupportParams) -> TermRows:
+    """The flat rows of one sequence on a support; every row is taken to be valid."""
     return _rows(student_rv, scores, support.read(scores, params))
 
 
@@ -66,7 +75,7 @@ def _rows(student_rv: Tensor, scores: ItemScores, signal) -> TermRows:
 
 
 def loss_of(name: str, rows: TermRows, params: Params | None = None) -> Tensor:
-    return OBJECTIVES[name].loss(rows, params or NoParams())
+    return OBJECTIVES[name].loss(rows, params or OPS[name].params())
 
 
 def with_advantage(rows: TermRows, advantage_n: Tensor) -> TermRows:

@@ -5,11 +5,15 @@ one line in each of the two registries. A test asserts that both sets of names a
 """
 
 from preceptor.recipes.ops import (
+    adaptive_kl,
+    alpha_divergence,
     bradley_terry,
     clip,
     dpo,
     entropy,
+    entropy_gated_kl,
     exponential,
+    f_divergence,
     factor_within,
     forward_kl,
     freshness,
@@ -37,6 +41,7 @@ from preceptor.recipes.ops import (
     sampled,
     scale,
     sigmoid,
+    skew_kl,
     soft_targets,
     source_pairs,
     span,
@@ -50,7 +55,7 @@ from preceptor.recipes.ops.spec import Gradient, Kind, Needs, OpSpec, Params
 
 _MODULES = (
     *(support, sampled, entropy, reward),
-    *(reverse_kl, forward_kl, jsd, soft_targets, nll),
+    *(reverse_kl, forward_kl, jsd, skew_kl, alpha_divergence, f_divergence, adaptive_kl, entropy_gated_kl, soft_targets, nll),
     *(policy_gradient, ppo_clip),
     *(dpo, orpo, bradley_terry),
     *(k1, group_relative),

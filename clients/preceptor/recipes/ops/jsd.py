@@ -1,10 +1,11 @@
 """The generalised Jensen-Shannon divergence: both sides against their mixture."""
 
-from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec, Params
+from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 from preceptor.recipes.schedules import OpenUnit
 
 
-class JsdParams(Params):
+class JsdParams(DivergenceParams):
     """How much of the mixture is the teacher's."""
 
     beta: OpenUnit = 0.5

@@ -5,11 +5,11 @@ tail it is exactly zero; on a smaller support with a tail it is a lower bound of
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from preceptor.recipes.ops.spec import NoParams
-from preceptor_student.objectives.rows import TermRows, buckets
+from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor_student.objectives.divergence import total, weighted_log
+from preceptor_student.objectives.rows import TermRows
 from preceptor_student.objectives.signals import Mask, Signal
 
 
@@ -18,10 +18,10 @@ def usable(signal: Signal, _head_rows: int) -> Mask:
     return np.ones_like(signal.valid_r)
 
 
-def loss(rows: TermRows, _params: NoParams) -> Tensor:
+def summand(student: Tensor, teacher: Tensor, _params: DivergenceParams) -> Tensor:
+    return weighted_log(teacher, lambda log_q: log_q - student)
+
+
+def loss(rows: TermRows, params: DivergenceParams) -> Tensor:
     """Nats of each row."""
-    both = buckets(rows)
-    possible_nb = both.teacher_nb > -torch.inf
-    teacher_nb = both.teacher_nb.where(possible_nb, torch.zeros(()))
-    summand_nb = teacher_nb.exp() * (teacher_nb - both.student_nb)
-    return both.total(summand_nb.where(possible_nb, torch.zeros(())))
+    return total(rows, summand, params)

@@ -4,15 +4,13 @@ Never above -beta log beta - (1 - beta) log(1 - beta), whatever the teacher says
 the first part and the full log(1 / (1 - beta)) to the second.
 """
 
-import math
-
 import numpy as np
-import torch
 from torch import Tensor
 
 from preceptor.recipes.ops.jsd import JsdParams
 from preceptor.recipes.schedules import plain
-from preceptor_student.objectives.rows import TermRows, buckets
+from preceptor_student.objectives.divergence import log_mixture, total, weighted_log
+from preceptor_student.objectives.rows import TermRows
 from preceptor_student.objectives.signals import Mask, Signal
 
 
@@ -21,13 +19,13 @@ def usable(signal: Signal, _head_rows: int) -> Mask:
     return np.ones_like(signal.valid_r)
 
 
+def summand(student: Tensor, teacher: Tensor, params: JsdParams) -> Tensor:
+    beta = plain(params.beta)
+    mixed = log_mixture(teacher, student, beta)
+    of_teacher = weighted_log(teacher, lambda log_q: log_q - mixed)
+    return beta * of_teacher + (1 - beta) * student.exp() * (student - mixed)
+
+
 def loss(rows: TermRows, params: JsdParams) -> Tensor:
     """Nats of each row."""
-    beta = plain(params.beta)
-    both = buckets(rows)
-    possible_nb = both.teacher_nb > -torch.inf
-    teacher_nb, student_nb = both.teacher_nb.where(possible_nb, torch.zeros(())), both.student_nb
-    alone_nb = student_nb + math.log1p(-beta)
-    mixed_nb = torch.logaddexp(teacher_nb + math.log(beta), alone_nb).where(possible_nb, alone_nb)
-    of_teacher_nb = (teacher_nb.exp() * (teacher_nb - mixed_nb)).where(possible_nb, torch.zeros(()))
-    return both.total(beta * of_teacher_nb + (1 - beta) * student_nb.exp() * (student_nb - mixed_nb))
+    return total(rows, summand, params)

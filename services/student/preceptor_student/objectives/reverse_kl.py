@@ -2,28 +2,29 @@
 
 On the full support it is the exact divergence; on a smaller one with a tail it is the divergence of the two coarser
 distributions, a lower bound. Where the teacher says "probability zero" of a token, or of a tail that the student can
-reach, the divergence is infinite: such a row cannot be used and is counted as skipped. Nothing is clamped.
+reach, the divergence is infinite: such a row cannot be used and is counted as skipped.
 """
 
-import numpy as np
 from torch import Tensor
 
-from preceptor.recipes.ops.spec import NoParams
-from preceptor_student.objectives.rows import TermRows, buckets
+from preceptor.recipes.ops.reverse_kl import ReverseKlParams
+from preceptor_student.objectives.divergence import finite_where_teacher_is, total
+from preceptor_student.objectives.rows import TermRows
 from preceptor_student.objectives.signals import Mask, Signal
+
+EXACT = ReverseKlParams()
 
 
 def usable(signal: Signal, head_rows: int) -> Mask:
     """Rows on which the divergence is finite."""
-    support = signal.support
-    assert support is not None, "the linter lets divergences read supports only"
-    zero_r = np.asarray((np.isneginf(support.teacher_rs) & support.there_rs).any(axis=1))
-    if support.tail_r is not None:
-        zero_r |= np.isneginf(support.tail_r) & (support.there_rs.sum(axis=1) < head_rows)
-    return ~zero_r
+    return finite_where_teacher_is(signal, head_rows)
 
 
-def loss(rows: TermRows, _params: NoParams) -> Tensor:
+def summand(student: Tensor, teacher: Tensor, params: ReverseKlParams) -> Tensor:
+    log_ratio = student - teacher
+    return student.exp() * (log_ratio.detach() if params.stop_gradient else log_ratio)
+
+
+def loss(rows: TermRows, params: ReverseKlParams) -> Tensor:
     """Nats of each row."""
-    both = buckets(rows)
-    return both.total(both.student_nb.exp() * (both.student_nb - both.teacher_nb))
+    return total(rows, summand, params)

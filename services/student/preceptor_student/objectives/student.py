@@ -79,10 +79,9 @@ def look_up(log_probs_nv: Tensor, asked: Asked, open_n: Tensor) -> tuple[Tensor,
 
 
 def _listed(log_probs_nv: Tensor, ids_ns: Tensor, present_ns: Tensor) -> Tensor:
-    listed_nv = torch.zeros_like(log_probs_nv, dtype=torch.bool).scatter_(1, ids_ns, value=True)
-    if not bool(present_ns.all()):  # the ids of absent entries are zero, which may be a token that is not listed
-        listed_nv[:, 0] = (present_ns & (ids_ns == 0)).any(1)
-    return listed_nv
+    """Marks the members; an id that also stands in an absent entry stays one."""
+    marks_nv = torch.zeros_like(log_probs_nv, dtype=torch.uint8)
+    return marks_nv.scatter_reduce_(1, ids_ns, present_ns.to(torch.uint8), "amax").bool()
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
-"""The union of everything that the teacher returned for a row, each token once, and the tail outside of it."""
+"""The tokens of a row that sides are compared on, each once, out of what the teacher returned; and the tail outside of them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +15,77 @@ Columns = tuple[NDArray[np.int64], F32, Mask]  # ids, log-probabilities, which e
 
 
 def read(scores: ItemScores, params: SupportParams) -> Signal:
-    """A row is valid when every entry of its support, and its tail where wanted, has a number; -inf is one."""
-    rows = len(scores.ok_r)
-    parts = [_sampled(scores)] if params.sampled else []
-    if params.teacher_topk:
-        parts.append(_topk(scores, params.teacher_topk))
-    if params.student_topk:
-        parts.append(_listed(scores))
-    ids_rs, teacher_rs, asked_rs = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
-    top_rs = np.zeros(ids_rs.shape, bool)
-    first = int(params.sampled)
-    top_rs[:, first : first + params.teacher_topk] = True
-    valid_r = scores.ok_r & ~(np.isnan(teacher_rs) & asked_rs).any(axis=1)
+    """A row is valid when it has members, and every number that was asked for; -inf is one."""
+    found = _returned(scores, params)
+    valid_r = scores.ok_r & ~(np.isnan(found.values_re) & found.asked_re).any(axis=1)
+    fresh_re = found.asked_re & _first_of_its_kind(found.ids_re, found.asked_re)
+    there_re = fresh_re & _members(found, params)
     tail_r = None
     if params.tail:
-        tail_r = scores.tail_r if scores.tail_r is not None else np.full(rows, np.nan, np.float32)
+        tail_r = scores.tail_r if scores.tail_r is not None else np.full(len(valid_r), np.nan, np.float32)
         valid_r &= ~np.isnan(tail_r)
-    there_rs = asked_rs & _first_of_its_kind(ids_rs, asked_rs)
-    top_rs = _same_token(ids_rs, asked_rs, top_rs) & there_rs
-    columns = SupportColumns(np.where(there_rs, ids_rs, 0), there_rs, np.where(there_rs, teacher_rs, 0), top_rs, tail_r)
-    return Signal(valid_r, scores.sampled_r, columns)
+        tail_r = _widened(tail_r, np.where(fresh_re & ~there_re, found.values_re, -np.inf))
+    columns = SupportColumns(
+        np.where(fresh_re, found.ids_re, 0),
+        there_re,
+        np.where(there_re, found.values_re, 0),
+        found.of("topk") & fresh_re,
+        tail_r,
+        params.renormalise,
+        params.sampled == "apart",
+    )
+    return Signal(valid_r & _comparable(columns), scores.sampled_r, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """Every entry of a reply; e counts the entries of a row. `lists` says which columns came from where."""
+
+    ids_re: NDArray[np.int64]
+    values_re: F32
+    asked_re: Mask
+    lists: dict[str, slice]
+
+    def of(self, name: str) -> Mask:
+        """Entries whose token stands in this list."""
+        if name not in self.lists:
+            return np.zeros(self.ids_re.shape, bool)
+        marked_re = np.zeros(self.ids_re.shape, bool)
+        marked_re[:, self.lists[name]] = True
+        return _same_token(self.ids_re, self.asked_re, marked_re)
+
+
+def _returned(scores: ItemScores, params: SupportParams) -> _Returned:
+    parts: dict[str, Columns] = {"sampled": _sampled(scores)} if params.sampled else {}
+    if params.teacher_topk:
+        parts["topk"] = _topk(scores, params.teacher_topk)
+    if params.student_topk:
+        parts["listed"] = _listed(scores)
+    ends = np.cumsum([0, *(part[0].shape[1] for part in parts.values())]).tolist()
+    lists = {name: slice(start, end) for name, start, end in zip(parts, ends, ends[1:], strict=False)}
+    ids_re, values_re, asked_re = (np.concatenate(columns, axis=1) for columns in zip(*parts.values(), strict=True))
+    return _Returned(ids_re, values_re, asked_re, lists)
+
+
+def _members(found: _Returned, params: SupportParams) -> Mask:
+    """Entries whose token belongs to the support."""
+    if params.combine == "intersection":
+        chosen_re = found.of("topk") & found.of("listed")
+    else:
+        chosen_re = found.of("topk") | found.of("listed")
+    return chosen_re | found.of("sampled") if params.sampled is True else chosen_re
+
+
+def _widened(tail_r: F32, dropped_re: F32) -> F32:
+    """The teacher's tail is what it returned nothing of; tokens that it returned and that are no members belong to it as well."""
+    with np.errstate(invalid="ignore"):  # a missing number stays one
+        return np.logaddexp(tail_r, np.logaddexp.reduce(dropped_re, axis=1)).astype(tail_r.dtype)
+
+
+def _comparable(columns: SupportColumns) -> Mask:
+    """Rows with something to compare: a member, and for a ratio to their mass one that the teacher finds possible."""
+    members_rs = columns.there_rs & np.isfinite(columns.teacher_rs) if columns.renormalise else columns.there_rs
+    return np.asarray(members_rs.any(axis=1))
 
 
 def _sampled(scores: ItemScores) -> Columns:
