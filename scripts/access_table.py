@@ -23,18 +23,20 @@ from preceptor_teacher.service import TeacherService
 PAGE = Path(__file__).resolve().parent.parent / "SECURITY.md"
 BEGIN, END = "<!-- access: written by scripts/access_table.py -->", "<!-- end of access -->"
 REFUSED = ("no key", "unknown", "wrong secret", "malformed", "expired", "revoked", "wrong scope")
+ANY = "any"
 
 Apart = Literal["run", "job", "key", "service"]
 MEANING: dict[Apart, str] = {
     "run": "names a run: refused where another tenant opened it",
     "job": "names a job: jobs of equal names are apart for each tenant, and a key that is bound to one job names no other",
-    "key": "what it reads of a tenant is found by the key alone",
+    "key": "shows what belongs to the key's tenant and job; all of it only with the scope metrics or admin",
     "service": "tells or changes nothing of any tenant",
 }
 TENANTS: dict[str, Apart] = {
     "Teacher.Describe": "service",
     "Teacher.Score": "job",
     "Teacher.Grade": "job",
+    "Teacher.Status": "key",
     "Rollout.Describe": "service",
     "Rollout.Render": "service",
     "Rollout.Pieces": "service",
@@ -47,6 +49,8 @@ TENANTS: dict[str, Apart] = {
     "Student.Publish": "run",
     "teacher GET /v1/teachers": "service",
     "teacher GET /v1/teachers/{name}": "service",
+    "teacher GET /v1/usage": "key",
+    "teacher GET /v1/status": "key",
     "teacher POST /v1/score": "job",
     "teacher POST /v1/grade": "job",
     "rollout POST /v1/render": "service",
@@ -62,7 +66,7 @@ class Row:
 
     service: str
     name: str  # Service.Method, or METHOD /path
-    scope: str
+    scope: str  # `any`: whatever the key may be used for
 
     @property
     def key(self) -> str:
@@ -80,11 +84,13 @@ def rows_of(service: Service) -> Iterator[Row]:
     """Everything of a service that asks for a key."""
     for offered in service.grpc_services():
         for name, rpc in offered.rpcs.items():
-            yield Row(service.name, f"{offered.descriptor.name}.{name}", rpc.scope)
+            yield Row(service.name, f"{offered.descriptor.name}.{name}", rpc.scope or ANY)
     for router in (*service.rest_routers(), metrics_router()):
         for route in router.routes:
             if isinstance(route, FrameRoute) and route.path not in OPEN_PATHS:
-                yield from (Row(service.name, f"{method} {route.path}", route.need.scope) for method in sorted(route.methods))
+                yield from (
+                    Row(service.name, f"{method} {route.path}", route.need.scope or ANY) for method in sorted(route.methods)
+                )
 
 
 def access_table() -> list[str]:

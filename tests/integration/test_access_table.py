@@ -30,7 +30,7 @@ from preceptor_serving.service import Service, ServiceContext
 from preceptor_student.service import StudentService
 from preceptor_teacher.catalog import TeacherSpec
 from preceptor_teacher.service import TeacherService
-from scripts.access_table import PAGE, TENANTS, Row, access_table, page_with, rows_of
+from scripts.access_table import ANY, PAGE, TENANTS, Row, access_table, page_with, rows_of
 from tests.integration.serving.clients import channel, score_request
 from tests.integration.serving.processes import rest_client
 
@@ -79,15 +79,17 @@ class Keys:
     def refused_for(self, scope: str) -> dict[str, str | None]:
         """The keys that no call of this scope takes."""
         good = self.mint()
-        return {
+        kinds: dict[str, str | None] = {
             "no key": None,
             "unknown": mint_key("acme", frozenset(Scope))[0],
             "wrong secret": f"{good.rpartition('_')[0]}_{'c' * 32}",
             "malformed": "no-key-at-all",
             "expired": self.mint(expires=datetime(2020, 1, 1, tzinfo=UTC)),
             "revoked": self.mint(revoked=True),
-            "wrong scope": self.mint(scopes=frozenset(Scope) - {Scope(scope)}),
         }
+        if scope != ANY:
+            kinds["wrong scope"] = self.mint(scopes=frozenset(Scope) - {Scope(scope)})
+        return kinds
 
 
 @dataclass
@@ -143,7 +145,7 @@ def services(tmp_path: Path, key_file: Path) -> list[tuple[Service, ServiceSetti
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     keys = Keys(tmp_path / "keys.yaml")
     house = House({}, keys, keys.mint(), keys.mint("globex"), keys.mint(job=JOB))
-    house.refused = {scope: keys.refused_for(scope) for scope in Scope}
+    house.refused = {scope: keys.refused_for(scope) for scope in (*Scope, ANY)}
     write_key_file(keys.path, keys.records)
     async with AsyncExitStack() as stack:
         for service, settings in services(tmp_path, keys.path):
