@@ -28,9 +28,7 @@ SETTINGS: dict[Section, type[TeacherSettings | RolloutSettings | StudentSettings
 def up(
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="NAME=FOLDER", help="The teacher's model folder.")] = None,
     student: Annotated[str | None, typer.Option("--student", metavar="NAME=FOLDER", help="The student's model folder.")] = None,
-    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Logs, the queue's data, the score cache.")] = Path(
-        "runs/up"
-    ),
+    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Logs, queue and score cache.")] = Path("runs/up"),
     runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.")] = Path("runs"),
     config: ConfigFile = None,
 ) -> None:
