@@ -11,7 +11,7 @@ from preceptor.errors import DeadlineExceeded, Unavailable
 from preceptor.logs import configure_logs
 
 T = TypeVar("T")
-REACH_S = 10.0
+REACH_S = 5.0
 
 
 def target_of(settings: ClientSettings, address: str) -> Target:

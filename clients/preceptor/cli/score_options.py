@@ -103,8 +103,9 @@ class Asked:
 
     def _refuse_beside(self, other: str, names: tuple[str, ...]) -> None:
         for name in names:
-            if getattr(self, name) not in (None, False):
-                raise _wrong(name, getattr(self, name), f"unset beside {other}", f"leave out --{name.replace('_', '-')}")
+            value = getattr(self, name)
+            if value is not None and value is not False:  # 0 is a seed that was given
+                raise _wrong(name, value, f"unset beside {other}", f"leave out --{name.replace('_', '-')}")
 
 
 def _wrong(field: str, value: object, limit: str, hint: str = "") -> ConfigurationError:
