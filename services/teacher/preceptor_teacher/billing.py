@@ -22,7 +22,7 @@ async def paid_for(accounts: Accounts, flow: FlowKey, limits: QuotaLimits, ticke
     if not tickets:
         yield
         return
-    hold = await accounts.reserve(flow, limits, tokens=sum(_estimate(ticket) for ticket in tickets), places=len(tickets))
+    hold = await accounts.reserve(flow, limits, tokens=sum(map(_most_tokens, tickets)), places=len(tickets))
     try:
         yield
     except Exhausted:
@@ -41,7 +41,7 @@ def counts_of(tickets: Sequence[Ticket], results: Sequence[teacher_pb2.ScoreResu
         Counter.ROWS: sum(result.rows.count for result in results),
         Counter.COMPUTED: sum(result.receipt.tokens_computed for result in results),
         Counter.REUSED: sum(result.receipt.tokens_reused for result, hit in zip(results, hits, strict=True) if not hit),
-        Counter.CACHED: sum(_estimate(ticket) for ticket, hit in zip(tickets, hits, strict=True) if hit),
+        Counter.CACHED: sum(_most_tokens(ticket) for ticket, hit in zip(tickets, hits, strict=True) if hit),
     }
 
 
@@ -56,7 +56,7 @@ class LeaseBill:
     async def open(self, lease: Lease, limits: QuotaLimits, start: int, end: int) -> None:
         """Room for the chunk, or `Exhausted`: then the task goes back and its tenant's others wait as well."""
         effect = effect_id(lease.flow.tenant, lease.flow.job, lease.task_id, start, end)
-        flow, tokens = self.ticket.task.flow, _estimate(self.ticket)
+        flow, tokens = self.ticket.task.flow, _most_tokens(self.ticket)
         self.hold = await self.accounts.reserve(flow, limits, tokens=tokens, places=1, effect=effect)
 
     async def close(self, result: teacher_pb2.ScoreResult | None = None) -> None:
@@ -73,5 +73,9 @@ class LeaseBill:
             self.hold.abandon()
 
 
-def _estimate(ticket: Ticket) -> int:
-    return ticket.task.work.new_tokens
+def _most_tokens(ticket: Ticket) -> int:
+    """Whatever engine it is, it computes no token twice: all of the sequence but what an earlier chunk has paid for."""
+    segments = [segment.WhichOneof("kind") for segment in ticket.item.sequence.segments]
+    planes = zip(ticket.item.sequence.segments, segments, strict=True)
+    whole = sum(len(getattr(segment, kind).u32le) // 4 for segment, kind in planes if kind)
+    return whole - ticket.paid_tokens

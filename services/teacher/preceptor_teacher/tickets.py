@@ -29,6 +29,7 @@ class Ticket:
     growth: Growth | None = None
     retry_alone: bool = True
     lookup: Lookup | None = None
+    paid_tokens: int = 0  # of its sequence, by earlier chunks
     spent_tokens: int = 0  # what its tenant pays: the estimate from dispatch on, the truth once it is known
     result: asyncio.Future[teacher_pb2.ScoreResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 

@@ -32,6 +32,10 @@ PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISC
 """Refusals of a server that is starting, failing over, short of disk or busy: they pass."""
 
 
+ACL_IN_SCRIPT = "ACL failure in script"
+_NOT_ALLOWED = (exceptions.AuthorizationError, exceptions.NoPermissionError)
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a call may take and how it is tried again. No call outlives `total_s`."""
@@ -168,7 +172,7 @@ def _in_our_words(error: Exception) -> PreceptorError:
     match error:
         case exceptions.AuthenticationError():
             return Unauthenticated(f"the queue's server refuses the password: {said}", hint="set redis_password")
-        case exceptions.AuthorizationError() | exceptions.NoPermissionError():
+        case exceptions.ResponseError() if isinstance(error, _NOT_ALLOWED) or ACL_IN_SCRIPT in said:
             return PermissionDenied(
                 f"the queue's server does not allow this: {said}", hint="see docs/redis.md for the ACL it needs"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,10 @@ from preceptor_serving.auth.identity import Scope
 from preceptor_serving.auth.issue import hand_over, issue_key, revoke_key, rotate_key, set_terms
 from preceptor_serving.auth.key_file import read_key_file
 from preceptor_serving.auth.keys import KeyRecord
+from preceptor_serving.auth.redis_acl import acl_user
 from preceptor_serving.auth.terms import ALL_BANDS, LARGEST_WEIGHT, LEAST_WEIGHT, Terms
 
+PASSWORD_BYTES = 32
 SCOPES = " | ".join(Scope)
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the key to a new file, not to stdout.")]
 Weight = Annotated[
@@ -115,6 +118,21 @@ def limit(
     per_minute, places = (number or "no limit" for number in (terms.limits.tokens_per_minute, terms.limits.in_flight))
     told = f"tokens a minute: {per_minute}; in flight: {places}; weight {terms.weight:g}; bands {_listed(terms.bands)}"
     say(f"tenant {tenant}: {told}")
+
+
+def redis_acl(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="New file for the password; its owner alone may read it.")],
+    teachers: Annotated[
+        list[str] | None, typer.Option("--teacher", metavar="NAME", help="Only for this teacher; repeat for several.")
+    ] = None,
+) -> None:
+    """Make a password, and print the line that gives a tenant its own part of the queue."""
+    _refuse_to_overwrite(out)
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    user = acl_user(tenant, password, teachers or ())
+    hand_over(password, out)
+    say(user.line)
 
 
 def _in_days(days: int | None) -> datetime | None:

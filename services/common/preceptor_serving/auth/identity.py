@@ -23,6 +23,10 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+SEES_ALL = frozenset({Scope.METRICS, Scope.ADMIN})
+"""Scopes of operators: what other keys see of their own tenant, these see of every one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The tenant and key behind a call; `job` is set where the key is bound to one job."""

@@ -118,6 +118,7 @@ class LeasedTask:
             info.model,
             self._growth(view),
             retry_alone=False,
+            paid_tokens=charged,
         )
         await self.pool.look_up([ticket])
         self.bill = LeaseBill(self.accounts, ticket)
