@@ -37,7 +37,7 @@ from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cach
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
 from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
 from preceptor_teacher.pool import EnginePool, PoolPolicy
-from preceptor_teacher.status import StatusDesk
+from preceptor_teacher.status import StatusDesk, visible_to
 from preceptor_teacher.status_metrics import StatusCollector
 from preceptor_teacher.tickets import Ticket
 from preceptor_teacher.worker import QueueWorker, WorkerPolicy
@@ -255,9 +255,9 @@ class TeacherService:
         return [name for teacher in self._teachers.values() for name in (teacher.spec.name, *teacher.spec.aliases)]
 
     async def status(self, request: teacher_pb2.StatusRequest, call: Call) -> teacher_pb2.TeacherStatus:
-        """Engines, queues and what is wrong, for people who look."""
+        """Engines, what is wrong, and the jobs that this caller may see."""
         assert self._desk is not None, "a call comes after the start"
-        return wire.teacher_status_to_proto(await self._desk.status())
+        return wire.teacher_status_to_proto(visible_to(call.identity, await self._desk.status()))
 
     async def describe(self, request: teacher_pb2.DescribeRequest, call: Call) -> teacher_pb2.DescribeReply:
         """Versions of the named teacher, or of all."""

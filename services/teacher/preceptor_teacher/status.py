@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+
+from prometheus_client.registry import Collector
 
 from preceptor.errors import PreceptorError
 from preceptor.queue import FlowView, Queue
 from preceptor.types import EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
+from preceptor_serving.auth.identity import SEES_ALL, Identity
 from preceptor_serving.lifecycle.state import State
 from preceptor_serving.scheduler.estimate import FlowStanding
 from preceptor_serving.scheduler.types import FlowKey
@@ -79,12 +83,13 @@ class StatusDesk:
         )
 
     def engines(self) -> Iterator[EngineStatus]:
-        """One for each teacher of this process."""
+        """One for each teacher of this process. An engine without a process of its own is up as long as this one is."""
+        up, restarts = _by_engine(self._meters.engine_up), _by_engine(self._meters.engine_restarts)
         for name, pool in self._pools.items():
             yield EngineStatus(
                 teacher=name,
-                up=self._meters.value("preceptor_engine_up", engine=name) == 1,
-                restarts=int(self._meters.value("preceptor_engine_restarts_total", engine=name)),
+                up=up.get(name, 1.0) == 1.0,
+                restarts=int(restarts.get(name, 0.0)),
                 waiting_tasks=pool.scheduler.waiting_tasks,
                 running_tasks=pool.scheduler.running_tasks,
                 tokens_computed=pool.tokens_computed,
@@ -119,6 +124,22 @@ class StatusDesk:
                     found = [view for name in self._names() for view in await self._queue.describe_flows(name)]
                 self.queues = tuple(map(_queue_status, found))
             self._looked_s = loop.time()
+
+
+def _by_engine(meter: Collector) -> dict[str, float]:
+    """Engine -> value."""
+    return {sample.labels["engine"]: sample.value for family in meter.collect() for sample in family.samples}
+
+
+def visible_to(identity: Identity, status: TeacherStatus) -> TeacherStatus:
+    """What this caller may see: its own tenant's jobs, or all of them with the scope metrics or admin."""
+    if identity.scopes & SEES_ALL:
+        return status
+
+    def own(one: FlowStatus | QueueStatus) -> bool:
+        return one.tenant == identity.tenant and identity.job in (None, one.job)
+
+    return replace(status, flows=tuple(filter(own, status.flows)), queues=tuple(filter(own, status.queues)))
 
 
 def _flow_status(flow: FlowKey, standing: FlowStanding | None, served_tokens: int) -> FlowStatus:

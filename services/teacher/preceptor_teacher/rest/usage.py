@@ -9,14 +9,12 @@ from pydantic import BaseModel
 
 from preceptor.limits import check_name
 from preceptor.queue.quotas import Counter, Usage
-from preceptor_serving.auth.identity import Identity, Scope
+from preceptor_serving.auth.identity import SEES_ALL, Identity, Scope
 from preceptor_serving.auth.terms import Terms
 from preceptor_serving.doors.rest_routes import ANY_KEY, CurrentCall, door_router, needs
 
 if TYPE_CHECKING:
     from preceptor_teacher.service import TeacherService
-
-SEES_ALL = frozenset({Scope.METRICS, Scope.ADMIN})
 
 
 class Counts(BaseModel):
