@@ -40,9 +40,11 @@ class AcceptsAll:
     def rest_routers(self) -> tuple[()]:
         return ()
 
-    async def start(self, context: ServiceContext) -> None: ...
+    async def start(self, context: ServiceContext) -> None:
+        """Nothing to load."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Nothing to stop."""
 
 
 def _accept(method: Any) -> Rpc:
