@@ -95,6 +95,7 @@ async def until(look: Any) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_two_teachers_share_a_quota_and_usage_outlives_them(server: EmbeddedValkey, client: Any, keys: Path) -> None:
     key, _ = issue_key(keys, "acme", SCORE)
     set_terms(keys, "acme", lambda _: Terms(QuotaLimits(tokens_per_minute=4 * TOKENS)))
@@ -114,6 +115,7 @@ async def test_two_teachers_share_a_quota_and_usage_outlives_them(server: Embedd
         assert answer["total"]["refusals"] >= 1
 
 
+@pytest.mark.slow
 async def test_two_teachers_share_the_clocks_of_their_flows(server: EmbeddedValkey, client: Any, keys: Path) -> None:
     key, _ = issue_key(keys, "acme", SCORE, weight=2.0)
     async with teacher(server, keys) as one, teacher(server, keys) as other:
@@ -135,6 +137,7 @@ async def test_two_teachers_share_the_clocks_of_their_flows(server: EmbeddedValk
         assert alone * 2.0 >= TOKENS  # its cost over a weight of 2
 
 
+@pytest.mark.slow
 async def test_without_its_server_a_teacher_says_so_and_serves_on(server: EmbeddedValkey, client: Any, keys: Path) -> None:
     key, _ = issue_key(keys, "acme", SCORE)
     set_terms(keys, "acme", lambda _: Terms(QuotaLimits(tokens_per_minute=1000)))

@@ -35,7 +35,7 @@ from tests.unit.preceptor_teacher.test_worker import task
 
 TOKENS = 7  # that scoring `item` computes
 ONE_BY_ONE = PoolPolicy(batch_tasks=1, calls_in_flight=1)
-QUICK = WorkerPolicy(wait_ready_s=0.05, reclaim_s=0.05, heartbeat_s=0.05, retry_pause_s=0.01)
+QUICK = WorkerPolicy(wait_ready_s=0.05, reclaim_s=0.05, heartbeat_s=0.05, retry_pause_s=0.01, max_pause_s=0.1)
 SCORE, METRICS = frozenset({Scope.SCORE}), frozenset({Scope.METRICS})
 
 
