@@ -105,7 +105,9 @@ async def test_what_waits_and_what_was_served_is_told_by_job(capsys: pytest.Capt
     assert f'preceptor_computed_tokens_total{{teacher="tiny"}} {3.0 * TOKENS}' in text
     assert 'preceptor_queue_dead_letters{job="buried",teacher="other-name",tenant="local"} 1.0' in text
     assert told == 0
-    jobs = {row["job"]: row["served_tokens"] for row in json.loads(capsys.readouterr().out)["jobs"]}
+    out = capsys.readouterr().out  # the service's log lines are around it
+    document, _ = json.JSONDecoder().raw_decode(out, out.index("{\n"))
+    jobs = {row["job"]: row["served_tokens"] for row in document["jobs"]}
     assert jobs == {"early": 2 * TOKENS, "late": TOKENS, "buried": 0}
 
 
