@@ -169,9 +169,9 @@ def cache_results() -> list[Result]:
     """P9, where that benchmark is there."""
     if importlib.util.find_spec("benchmarks.bench_cache") is None:
         return []
-    from benchmarks import bench_cache  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+    from benchmarks import bench_cache
 
-    return list(bench_cache.results())  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
+    return bench_cache.run()
 
 
 def notes_of(rows: Items[Result]) -> list[str]:
