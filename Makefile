@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 DEMO_ARGS ?=
 COMPOSE_ARGS ?=
+FAULTS_ARGS ?=
+FUZZ_ARGS ?=
 
 # Relative, so that a checkout whose path has a space works.
 VENV := .venv
@@ -73,6 +75,14 @@ fuzz: install ## Look for examples that break a property: new ones each time (PY
 test-compose: ## Run the compose file on real containers, or say why this machine cannot (COMPOSE_ARGS="--cache FILE")
 	"$(PYTHON)" -m tests.compose $(COMPOSE_ARGS)
 
+.PHONY: test-faults
+test-faults: install ## Kill, stop, cut and poison real processes on loopback (FAULTS_ARGS="--resume FILE" goes on where it was stopped)
+	OMP_NUM_THREADS=1 $(RUN) tests.faults $(FAULTS_ARGS)
+
+.PHONY: test-fuzz
+test-fuzz: install ## Send generated input to every door, and write it under a tenant's keys (FUZZ_ARGS="--cases 500 --seed 2")
+	OMP_NUM_THREADS=1 $(RUN) tests.fuzz $(FUZZ_ARGS)
+
 .PHONY: check
 check: install ## Lint, format, types, layers, generated code
 	$(RUN) ruff check .
@@ -106,6 +116,10 @@ light-client-floors: ## The same with the oldest dependencies that pyproject.tom
 bench-codec: install ## Bytes per row and speed of the codec against JSON
 	$(RUN) benchmarks.bench_codec
 
+.PHONY: bench-loss
+bench-loss: install ## Memory and time of the student's loss, and its parity with TRL in an environment of its own
+	$(RUN) benchmarks.bench_loss
+
 .PHONY: bench-sim
 bench-sim: install ## How fairly the scheduler shares one teacher, in virtual time
 	$(RUN) benchmarks.sim_sharing
@@ -118,9 +132,14 @@ bench-scoring: install ## What a teacher's doors and its readout cost, in time a
 bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weights (CPU build)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm
 
+.PHONY: bench-overload
+bench-overload: install ## What a teacher serves, refuses and recovers to under four times its capacity
+	$(RUN) benchmarks.bench_overload
+
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code
 	$(BIN)/python scripts/write_docs.py
+	$(RUN) scripts.access_table
 
 .PHONY: constraints
 constraints: install ## Write constraints/*.txt from the versions installed now

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from preceptor_proto.v1 import common_pb2
 
-FORBIDDEN = frozenset({"INTERNAL", "UNKNOWN", "ENGINE_FAILED", "UNAVAILABLE", "CORRUPT", "CONFIGURATION", "HANG", "CRASH"})
+FORBIDDEN = frozenset({"INTERNAL", "UNKNOWN", "ENGINE_FAILED", "UNAVAILABLE", "CORRUPT", "HANG", "CRASH"})
 """Codes that nothing a caller sends may lead to: the fault would be ours, or lasting."""
 NAMELESS = frozenset({"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 """Refusals that are about the moment and not about a field."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from preceptor import wire
 from preceptor.codec.ids import ONE_PLANE_HEAD_ROWS
-from preceptor.errors import InvalidArgument, TooLarge, Unsupported, VersionGone, WrongPair
+from preceptor.errors import Corrupt, InvalidArgument, TooLarge, Unsupported, VersionGone, WrongPair
 from preceptor.types import Grade, ModelInfo, ModelRef
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_serving.engines.plan import RowPlan, plan_item
@@ -74,7 +74,7 @@ def check_count(items: int, bounds: Bounds) -> None:
 
 def read_item(message: teacher_pb2.ScoreItem, info: ModelInfo, others: Iterable[ModelInfo], bounds: Bounds) -> RowPlan:
     """The plan of one item that can be served; what it refuses is the caller's mistake, or `Unsupported` with who could."""
-    item = ScoreItem(wire.sequence_from_proto(message.sequence), wire.want_from_proto(message.want))
+    item = _read(message)
     tokens = len(item.sequence.ids)
     if tokens > bounds.max_sequence_tokens:
         raise TooLarge(
@@ -90,6 +90,14 @@ def read_item(message: teacher_pb2.ScoreItem, info: ModelInfo, others: Iterable[
         raise
     _check_reply(message.want, plan, info, bounds)
     return plan
+
+
+def _read(message: teacher_pb2.ScoreItem) -> ScoreItem:
+    """What does not fit together in a request is its sender's mistake, not damage on the way."""
+    try:
+        return ScoreItem(wire.sequence_from_proto(message.sequence), wire.want_from_proto(message.want))
+    except Corrupt as error:
+        raise InvalidArgument(error.message, field=error.field, value=error.value, limit=error.limit, hint=error.hint) from error
 
 
 def _who_could(item: ScoreItem, others: Iterable[ModelInfo]) -> str:
