@@ -81,10 +81,10 @@ async def test_what_waits_and_what_was_served_is_told_by_job(capsys: pytest.Capt
         await queue.fail(await lease_one(queue, flow=dead), error(common_pb2.UNSUPPORTED))
     async with running(service(go, queue), TeacherSettings(grpc_port=0, rest_port=0)) as house:
         async with AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client:
-            calls = [
-                asyncio.create_task(client.score("tiny", [item(n)], ScoreOptions(job=job, band=1), deadline_s=60))
-                for n, job in enumerate(["early", "early", "late"])
-            ]
+            calls = [asyncio.create_task(client.score("tiny", [item(0)], ScoreOptions(job="early", band=1), deadline_s=60))]
+            await seen(client, lambda status: status.engines[0].running_tasks == 1)
+            for n, job in enumerate(["early", "late"], start=1):
+                calls.append(asyncio.create_task(client.score("tiny", [item(n)], ScoreOptions(job=job, band=1), deadline_s=60)))
             held = await seen(
                 client, lambda status: status.engines[0].running_tasks == 1 and status.engines[0].waiting_tasks == 2
             )
