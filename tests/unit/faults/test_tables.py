@@ -26,7 +26,7 @@ def test_the_table_counts_what_was_lost_repeated_and_different() -> None:
         replace(FINE, seed=3, repeated_steps=2),
         replace(FINE, seed=4, equal=False),
     ]
-    *_, row = kill_table([FINE, *bad, replace(FINE, seed=5, hit=0)], POINTS)
+    *_, row = kill_table([*runs, replace(FINE, seed=5, hit=0)], POINTS)
     assert row == "| worker: rows computed | 4 | 1 | 2 | 1 of 4 |"
 
 
