@@ -1,7 +1,7 @@
 """`python -m benchmarks.gpu_scoring`: G1 on one machine, with torch, transformers and this repository on PYTHONPATH.
 
 For random models of real shapes and sequences of 1k to 8k tokens: the readout's time over its own head product (candidates,
-top-k), the share of the device's peak that forward pass and head together reach, and the peak of memory over what the weights take.
+top-k), the share of the device's peak that forward pass and head together reach, and the peak of memory over the weights'.
 `--device cpu --shapes tiny` shows that the command itself works; figures count from a GPU only.
 """
 
