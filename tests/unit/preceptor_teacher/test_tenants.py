@@ -8,6 +8,7 @@ import threading
 from collections import Counter as Tally
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,11 @@ class Site:
         return InlineEngine(create)
 
     @asynccontextmanager
-    async def opened(self, policy: PoolPolicy | None = None, queue: Any = None, **settings: Any) -> AsyncGenerator[None]:
+    async def opened(
+        self, policy: PoolPolicy | None = None, queue: Any = None, worker: WorkerPolicy = QUICK, **settings: Any
+    ) -> AsyncGenerator[None]:
         spec = TeacherSpec(EngineSpec("fake", "fake", {"name": "fake"}), ("default",))
-        service = TeacherService((spec,), self._place, policy, queue, QUICK)
+        service = TeacherService((spec,), self._place, policy, queue, worker)
         wanted = TeacherSettings(grpc_port=0, rest_port=0, key_file=self.keys, **settings)
         async with running(service, wanted) as self.house:
             try:
@@ -201,6 +204,24 @@ async def test_queued_work_of_one_tenant_waits_for_its_quota_and_of_others_does_
         waiting = [await queue.task_info(Flow("fake", "acme", "job"), f"acme-{number}") for number in range(3)]
         assert [info.strikes for info in waiting if info is not None] == [0, 0, 0]
     await queue.close()
+
+
+async def test_no_flood_of_queued_tasks_keeps_a_flow_out_of_the_worker(site: Site) -> None:
+    """Two leases for six flows, whose names would order them: each gets its turn."""
+    queue = MemoryQueue()
+    site.key("acme")
+    flows = [Flow("fake", "acme", f"job-{number}") for number in range(6)]
+    for flow in flows:
+        for number in range(8):
+            named = task(f"task-{number}", Want(sampled=True), inline=_sequence(10 * flows.index(flow) + number))
+            named.teacher.teacher = "fake"
+            await ScoreStream(queue, flow).open(named)
+    async with site.opened(ONE_BY_ONE, queue, replace(QUICK, leases=2, leases_per_flow=2)):
+        async with asyncio.timeout(60):
+            while sum(served := [len(await queue.read_out(flow)) for flow in flows]) < 24:  # noqa: ASYNC110 - looked at without taking
+                await asyncio.sleep(0.005)
+    await queue.close()
+    assert min(served) >= 2, served
 
 
 def _sequence(number: int) -> Any:
