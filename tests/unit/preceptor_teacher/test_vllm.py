@@ -133,10 +133,24 @@ def test_a_group_computes_its_prompt_once(engine: VllmEngine):
     items = [ScoreItem(Sequence.of(prompt, random_ids(20 + index, 16)), WANT) for index in range(4)]
     growths = [Growth("group", f"task{index}", open=False) for index in range(4)]
     outcomes = [scored(outcome) for outcome in engine.score_growing(items, growths)]
-    assert sum(outcome.receipt.tokens_computed for outcome in outcomes) == 4 * BLOCK + 4 * (BLOCK + 15)
-    assert [outcome.receipt.tokens_reused for outcome in outcomes] == [0, *[4 * BLOCK] * 3]
+    assert [outcome.receipt.tokens_computed for outcome in outcomes] == [5 * BLOCK + 15, 15, 15, 15]
+    assert [outcome.receipt.tokens_reused for outcome in outcomes] == [0, *[5 * BLOCK] * 3]
     for item, outcome in zip(items, outcomes, strict=True):
         assert_close(outcome.rows, one(engine, item.sequence).rows)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prompt_tokens=st.integers(1, 3 * BLOCK),
+    lengths=st.lists(st.integers(0, 5), min_size=2, max_size=4),
+    seed=st.integers(0, 2**20),
+)
+def test_groups_of_any_shape_give_the_rows_of_each_alone(engine: VllmEngine, prompt_tokens: int, lengths: list[int], seed: int):
+    prompt, scope = random_ids(seed, prompt_tokens), f"shape{next(numbers)}"
+    items = [ScoreItem(Sequence.of(prompt, random_ids(seed + index, count)), WANT) for index, count in enumerate(lengths)]
+    growths = [Growth(scope, f"task{index}", open=bool(index % 2)) for index in range(len(items))]
+    for item, outcome in zip(items, engine.score_growing(items, growths), strict=True):
+        assert_close(scored(outcome).rows, one(engine, item.sequence).rows)
 
 
 def test_prefixes_are_shared_inside_a_scope_only(engine: VllmEngine):

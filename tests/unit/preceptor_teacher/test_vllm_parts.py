@@ -93,3 +93,20 @@ def test_sessions_stay_within_their_bounds_and_the_oldest_goes_first(steps: list
     for name in order:
         assert sessions.oldest().request_id == f"r{name}"
     assert sessions.tokens == len(sessions) == 0
+
+
+def test_a_borrowed_state_is_that_of_the_token_before():
+    lender, borrower = Reading(Read(1, 4, 8)), Reading(Read(2, 5, 7))
+    lender.add(0, states(0, 8))
+    borrower.add(5, states(5, 7) + 100)
+    borrower.borrow(lender)
+    assert borrower.missing == 0
+    assert borrower.at(np.array([4, 5, 6]))[:, 0].tolist() == [4, 105, 106]
+
+
+def test_nothing_is_borrowed_from_a_request_that_is_short_itself():
+    lender, borrower = Reading(Read(1, 4, 8)), Reading(Read(2, 5, 7))
+    lender.add(6, states(6, 8))
+    borrower.add(5, states(5, 7))
+    borrower.borrow(lender)
+    assert borrower.read.first == 5

@@ -24,6 +24,7 @@ from preceptor_teacher.engines.vllm.options import VllmOptions
 from preceptor_teacher.engines.vllm.readings import Read, Spent
 from preceptor_teacher.engines.vllm.sessions import Key, Session, Sessions
 from preceptor_teacher.engines.vllm.start import Served, serve
+from preceptor_teacher.engines.vllm.worker import Wanted
 from preceptor_teacher.growing import Growth
 
 ENGINE = "vllm"
@@ -34,7 +35,7 @@ ROW_COST = 0.1  # reading a row, in tokens: head GEMM over a forward pass for sm
 @dataclass(frozen=True, slots=True)
 class _Work:
     """One item on its way through; without rows there is nothing to read. `key` names the session that it leaves behind;
-    `continues`: rows of its task were scored before."""
+    `continues`: rows of its task were scored before. `lender` is the request that has the state of its first row."""
 
     index: int
     planned: Planned
@@ -42,6 +43,7 @@ class _Work:
     part: Part | None = None
     key: Key | None = None
     continues: bool = False
+    lender: str = ""
 
     @property
     def request_id(self) -> str:
@@ -121,9 +123,12 @@ class VllmEngine:
 
     def _score(self, works: Sequence[_Work]) -> dict[int, Outcome]:
         began = time.perf_counter()
+        works = share_first_states(works)
         self._core.run([work.part for work in works if work.part is not None], self._give_up)
         prefilled = time.perf_counter()
-        answers = self._core.on_workers("preceptor_answer", [(work.request_id, work.planned) for work in works])
+        answers = self._core.on_workers(
+            "preceptor_answer", [Wanted(work.request_id, work.planned, work.lender) for work in works]
+        )
         split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
         for work in works:
             self._keep_or_end(work)
@@ -169,6 +174,25 @@ class VllmEngine:
 
     def _answer_growing(self, request: bytes) -> Iterator[bytes]:
         yield growing.answer(request, self.score_growing, self.describe)
+
+
+def share_first_states(works: Sequence[_Work]) -> list[_Work]:
+    """Rollouts of one prompt in a batch: one of them computes the state that predicts the first token of all.
+
+    Otherwise each would compute the prompt's last block, because behind a cached block there are no states.
+    """
+    lenders: dict[tuple[str, bytes], str] = {}
+    shared: list[_Work] = []
+    for work in works:
+        part = work.part
+        if part is not None and part.salt is not None and len(part.ids) == len(work.ids) > part.read.first + 1:
+            start = (part.salt, work.ids[: part.read.first + 1].tobytes())
+            lender = lenders.setdefault(start, part.request_id)
+            if lender != part.request_id:
+                later = replace(part, read=replace(part.read, first=part.read.first + 1))
+                work = replace(work, part=later, lender=lender)  # noqa: PLW2901
+        shared.append(work)
+    return shared
 
 
 def info_of(served: Served, options: VllmOptions) -> ModelInfo:

@@ -9,6 +9,7 @@ from preceptor.errors import ConfigurationError
 
 FIXED = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine has a process for itself already
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the second model runner, a GPU's default, has no step that sees all hidden states
     "VLLM_CONFIGURE_LOGGING": "0",  # its lines go where the engine's own go
 }
 DEFAULTS = {

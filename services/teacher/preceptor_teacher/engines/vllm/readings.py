@@ -6,7 +6,7 @@ A request's states may come in several pieces: chunked prefill, or a preemption 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,14 +72,23 @@ class Reading:
 
     @property
     def missing(self) -> int:
-        """How many wanted states never came."""
+        """How many states of the read never came."""
         return self.read.last - self.read.first - int(np.count_nonzero(self._there))
 
     @property
     def spent(self) -> Spent:
         return Spent(self._computed, self._reused or 0)
 
+    def borrow(self, lender: Reading) -> None:
+        """Takes the state of the token before the first one from a request that begins with the same tokens."""
+        before = np.array([self.read.first - 1])
+        if self.states is None or lender.missing:
+            return  # it stays short of a state, and is counted
+        self.states = torch.cat([lender.at(before), self.states])
+        self._there = np.append(True, self._there)
+        self.read = replace(self.read, first=self.read.first - 1)
+
     def at(self, tokens: NDArray[np.int64]) -> Tensor:
-        """The states of these tokens; only where none is missing."""
+        """The states of these tokens of the read; only where none is missing."""
         assert self.states is not None, "nothing was read"
         return self.states[torch.from_numpy(tokens - self.read.first).to(self.states.device)]

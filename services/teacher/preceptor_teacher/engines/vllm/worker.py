@@ -10,6 +10,7 @@ was computed. When the batch is through, `preceptor_answer` turns the states of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,15 @@ from preceptor_teacher.engines.vllm.readings import Reading, Spent, read_of
 
 LEAST_LIKELY = -20.0  # far below, a 16-bit logit says nothing
 Answer = tuple[Rows | Internal, Spent]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The rows of a request. `lender` names the one that has the state of its first row; empty: it has it itself."""
+
+    request_id: str
+    planned: Planned
+    lender: str = ""
 
 
 class ReadoutExtension:
@@ -62,14 +72,18 @@ class ReadoutExtension:
             at = int(runner.query_start_loc.np[runner.input_batch.req_id_to_index[request_id]])
             reading.add(int(request.num_computed_tokens), states[at : at + count])
 
-    def preceptor_answer(self, wanted: Sequence[tuple[str, Planned]]) -> list[Answer] | None:
+    def preceptor_answer(self, wanted: Sequence[Wanted]) -> list[Answer] | None:
         """Rows of each request, in order, from the states kept for it, which are forgotten by this. None without a head."""
-        readings = [self.preceptor_readings.pop(request_id, None) for request_id, _ in wanted]
+        readings = [self.preceptor_readings.get(one.request_id) for one in wanted]
+        for reading, one in zip(readings, wanted, strict=True):
+            lender = self.preceptor_readings.get(one.lender)
+            if reading is not None and lender is not None:
+                reading.borrow(lender)
         self.preceptor_readings.clear()
         if self.preceptor_head is None:
             return None
-        states = [self.preceptor_states(reading, planned) for reading, (_, planned) in zip(readings, wanted, strict=True)]
-        whole = [(planned, found) for found, (_, planned) in zip(states, wanted, strict=True) if found is not None]
+        states = [self.preceptor_states(reading, one.planned) for reading, one in zip(readings, wanted, strict=True)]
+        whole = [(one.planned, found) for found, one in zip(states, wanted, strict=True) if found is not None]
         rows = iter(answer(self.preceptor_head, [planned for planned, _ in whole], [found for _, found in whole]))
         answers = [_short(reading) if found is None else next(rows) for found, reading in zip(states, readings, strict=True)]
         spent = [Spent(0, 0) if reading is None else reading.spent for reading in readings]
@@ -92,12 +106,12 @@ class ReadoutExtension:
             assert self.preceptor_head is not None
             weight = self.preceptor_head.head.weight_vh
             return weight.new_empty(0, weight.shape[1])
-        if reading is None or reading.missing:
+        if reading is None or reading.missing or reading.read.first > planned.first_state:
             return None
         return reading.at(planned.plan.prefix_tokens - 1)
 
 
 def _short(reading: Reading | None) -> Internal:
     """Rows are counted and never filled: states that never came are an error of the item."""
-    missing = "all" if reading is None else str(reading.missing)
+    missing = "any" if reading is None else f"{max(1, reading.missing)}"
     return Internal(f"vLLM did not compute {missing} of the hidden states that predict the wanted rows", field="sequence")
