@@ -15,12 +15,16 @@ from torch import Tensor
 
 from preceptor_student.head import Head
 
-CPU_CHUNK_BYTES = 24 << 20  # of logits; about seven such planes are alive at once in a backward pass
+CPU_CHUNK_BYTES = 8 << 20  # of logits; up to twenty such planes stand on the heap at once
 CUDA_CHUNK_BYTES = 256 << 20
 
 
 class Reader(Protocol):
     """What is read of each row. Every output has one entry for each of the rows that it covers, in order."""
+
+    def sizes(self, count: int) -> Sequence[int]:
+        """How many of `count` rows each output covers: the differentiable ones, then the observed ones."""
+        ...
 
     def differentiable(self, log_probs_nv: Tensor, rows: slice) -> Sequence[Tensor]:
         """Outputs that carry a gradient, of these rows."""
@@ -50,17 +54,19 @@ def _chunks(count: int, step: int) -> Iterator[slice]:
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, head: Head, reader: Reader, step: int, states_nh: Tensor, *weights: Tensor | None) -> Any:
-        parts: list[tuple[Tensor, ...]] = []
+        columns = [_Column(size) for size in reader.sizes(len(states_nh))]
+        carrying = 0
         for rows in _chunks(len(states_nh), step):
             log_probs_nv = head.log_probs(head.product(states_nh[rows]))
-            carrying = tuple(reader.differentiable(log_probs_nv, rows))
-            parts.append((*carrying, *reader.observed(log_probs_nv, rows)))
-            ctx.carrying = len(carrying)
-        outputs = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+            found = reader.differentiable(log_probs_nv, rows)
+            carrying = len(found)
+            for column, part in zip(columns, (*found, *reader.observed(log_probs_nv, rows)), strict=True):
+                column.add(part)
         ctx.head, ctx.reader, ctx.step = head, reader, step
-        ctx.lengths = [[len(one) for one in part[: ctx.carrying]] for part in parts]
+        ctx.lengths = [column.lengths for column in columns[:carrying]]
+        outputs = tuple(column.whole() for column in columns)
         ctx.save_for_backward(states_nh, *weights)
-        ctx.mark_non_differentiable(*outputs[ctx.carrying :])
+        ctx.mark_non_differentiable(*outputs[carrying:])
         return outputs
 
     @staticmethod
@@ -70,7 +76,8 @@ class _Chunked(torch.autograd.Function):
         d_states = torch.zeros_like(states_nh) if wanted["states"] else None
         d_weight = torch.zeros_like(weight_vh) if wanted["weight"] else None
         d_bias = torch.zeros_like(bias_v) if wanted["bias"] else None
-        by_chunk = zip(*(_split(ctx, column, gradient) for column, gradient in enumerate(gradients[: ctx.carrying])), strict=True)
+        carrying = zip(gradients, ctx.lengths, strict=False)
+        by_chunk = zip(*(gradient.split(lengths) for gradient, lengths in carrying), strict=True)
         for rows, above in zip(_chunks(len(states_nh), ctx.step), by_chunk, strict=True):
             d_product_nv = _through(ctx.head, ctx.reader, states_nh[rows], rows, above)
             if d_states is not None:
@@ -82,8 +89,27 @@ class _Chunked(torch.autograd.Function):
         return None, None, None, d_states, d_weight, d_bias
 
 
-def _split(ctx: Any, column: int, gradient: Tensor) -> Sequence[Tensor]:
-    return gradient.split([lengths[column] for lengths in ctx.lengths])
+class _Column:
+    """One output, made whole at its first part.
+
+    Parts that were kept one by one would stand between the planes of the chunks on the heap, which then grows with every chunk.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._whole: Tensor | None = None
+        self.lengths: list[int] = []
+
+    def add(self, part: Tensor) -> None:
+        if self._whole is None:
+            self._whole = part.new_empty(self._size, *part.shape[1:])
+        start = sum(self.lengths)
+        self._whole[start : start + len(part)] = part
+        self.lengths.append(len(part))
+
+    def whole(self) -> Tensor:
+        assert self._whole is not None, "there is at least one chunk, if an empty one"
+        return self._whole
 
 
 def _through(head: Head, reader: Reader, states_nh: Tensor, rows: slice, above: Sequence[Tensor]) -> Tensor:

@@ -89,6 +89,9 @@ class _FullReader:
     summand: Summand
     params: DivergenceParams
 
+    def sizes(self, count: int) -> Sequence[int]:
+        return (count,)
+
     def differentiable(self, log_probs_nv: Tensor, rows: slice) -> Sequence[Tensor]:
         everywhere = torch.ones((), dtype=torch.bool, device=log_probs_nv.device)
         both = Buckets(log_probs_nv, self.teacher.log_probs(rows).to(log_probs_nv.dtype), everywhere)

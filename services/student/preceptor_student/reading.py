@@ -45,6 +45,10 @@ class _LookupReader:
         self._lookups = lookups
         self.open = [open_rows(lookup.asked, head_rows) for lookup in lookups]
 
+    def sizes(self, count: int) -> list[int]:
+        lengths = [len(lookup.rows) for lookup in self._lookups for _ in range(CARRYING)]
+        return lengths + lengths
+
     def differentiable(self, log_probs_nv: Tensor, rows: slice) -> list[Tensor]:
         outputs: list[Tensor] = []
         for lookup, open_n in zip(self._lookups, self.open, strict=True):
