@@ -35,7 +35,7 @@ from tests.fuzz.rest_cases import RestFuzz
 from tests.fuzz.verdicts import Finding
 
 DOORS = ("codec", "grpc", "queue", "rest")
-SAVE_EVERY = 50
+SAVE_EVERY = 20
 REST_SHARE = 10  # a case of rest is many requests
 SHOWN = 40
 
