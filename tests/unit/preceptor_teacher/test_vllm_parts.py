@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 
 import numpy as np
@@ -10,10 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preceptor.errors import ConfigurationError
+from preceptor_serving.engines.registry import create_engine
 from preceptor_teacher.engines.vllm.readings import Read, Reading, Spent, read_of
 from preceptor_teacher.engines.vllm.sessions import Session, Sessions
 
 WIDTH = 3
+HAS_VLLM = importlib.util.find_spec("vllm") is not None
 
 
 def states(start: int, stop: int) -> torch.Tensor:
@@ -110,3 +114,10 @@ def test_nothing_is_borrowed_from_a_request_that_is_short_itself():
     borrower.add(5, states(5, 7))
     borrower.borrow(lender)
     assert borrower.read.first == 5
+
+
+@pytest.mark.skipif(HAS_VLLM, reason="vLLM is installed here")
+def test_without_vllm_the_engine_is_refused_with_what_to_install():
+    with pytest.raises(ConfigurationError, match="not installed") as refused:
+        create_engine("vllm", {"name": "t", "folder": "x"})
+    assert "preceptor[vllm]" in refused.value.hint
