@@ -18,6 +18,7 @@ POINTS = tuple(f"{whose}: {point}" for whose, points in BY_WHOM.items() for poin
 ROUNDS = 3
 LATEST_HIT = 3
 STEPS = 3
+LONG_CALL_S = 0.35  # several heartbeats
 
 
 def point_of(seed: int, points: tuple[str, ...] = POINTS) -> str:
@@ -40,7 +41,8 @@ async def kill_run(folder: Path, point: str, seed: int, calm: Ended) -> Outcome:
     began = time.monotonic()
     for hit in dict.fromkeys((drawn, 1)):
         try:
-            ended = await perform(folder / f"{seed}-{hit}", Script(**{whose: Kill(name, hit)}))
+            script = Script(**{whose: Kill(name, hit)}, call_s=LONG_CALL_S if "renew" in name else 0.0)
+            ended = await perform(folder / f"{seed}-{hit}", script)
         except (DiedWrongly, TimeoutError) as error:
             problem = f"{type(error).__name__}: {error}"
             return Outcome("kill", point, seed, hit, STEPS, 0, False, time.monotonic() - began, problem)
