@@ -101,6 +101,15 @@ def test_a_short_horizon_looks_past_the_rows_that_it_can_know():
     assert (one.rows.tolist(), one.loss_rows.tolist()) == ([0, 1, 2, 4], [0, 1, 4])
 
 
+@pytest.mark.parametrize("params", [{}, {"mean": True}, {"horizon": 2}, {"include_current": False, "discount": 0.5}])
+def test_responses_of_other_lengths_in_a_batch_do_not_reach_into_each_other(params):
+    here, rollouts = world(1), [Rollout((1,)), Rollout((0, 1, 2)), Rollout((2, 2))]
+    compiled = recipe(k1_term({"op": "reward_to_go", "params": params}))
+    together = gradient(here, loss_of(here, compiled, rollouts))
+    apart = sum(gradient(here, loss_of(here, compiled, [one])) for one in rollouts) / 3
+    torch.testing.assert_close(together, apart, **EXACT)
+
+
 # ---------------------------------------------------------------- transforms
 
 TRANSFORMED = {

@@ -176,7 +176,7 @@ GROUP = [
 
 
 def mean_log_prob(here, rollout, table):
-    return float(here.log_prob(rollout.tokens, table)) / 3
+    return float(here.log_prob(rollout.tokens, table).detach()) / 3
 
 
 def softmaxed(scores):
