@@ -125,6 +125,15 @@ def test_idle_sessions_make_room_for_work_that_needs_it(engine: VllmEngine):
     assert_close(one(engine, again, growth=Growth("idle0", "task", open=True)).rows, one(engine, again).rows)
 
 
+def test_more_open_tasks_than_the_cache_holds_are_all_scored_in_one_batch(engine: VllmEngine):
+    """Each stays open after its chunk and holds its blocks; the first ones have to go before the last ones have room."""
+    items = [ScoreItem(Sequence.of(random_ids(60 + index, 400), random_ids(80 + index, 50)), WANT) for index in range(12)]
+    outcomes = engine.score_growing(items, [Growth("crowd", f"task{index}", open=True) for index in range(12)])
+    assert engine._sessions.tokens <= CACHE_TOKENS // 2
+    for item, outcome in zip(items, outcomes, strict=True):
+        assert_close(scored(outcome).rows, one(engine, item.sequence).rows)
+
+
 # ---- prefixes
 
 

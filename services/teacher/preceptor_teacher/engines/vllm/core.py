@@ -83,28 +83,40 @@ class Core:
             raise Internal(f"no worker answered {method}")
         return answers[0]
 
-    def run(self, parts: Sequence[Part], give_up: GiveUp) -> None:
+    def run(self, parts: Sequence[Part], give_up: GiveUp) -> set[str]:
         """Returns when all parts are read; what states came of it is the workers' knowledge.
 
+        The requests returned were to stay open and could not: those still waiting needed their memory.
         A failure in here leaves vLLM in a state that nobody knows: the process ends, and is started again by its host.
         """
         try:
-            self._run(parts, give_up)
+            return self._run(parts, give_up)
         except Exception as error:
             log.critical("vLLM failed; the engine ends", exc_info=error)
             raise SystemExit(EXIT_ENGINE_FAILED) from error
 
-    def _run(self, parts: Sequence[Part], give_up: GiveUp) -> None:
-        waiting = {part.request_id for part in parts}
+    def _run(self, parts: Sequence[Part], give_up: GiveUp) -> set[str]:
+        waiting = {part.request_id: part for part in parts}
+        idle: list[str] = []
+        lost: set[str] = set()
         for part in parts:
             self._core.add_request(*self._core.preprocess_add_request(part.request()))
         while waiting:
-            outputs, executed = self._core.step_fn()
-            self._core.post_step(model_executed=executed)
-            ended = {out.request_id for one in (outputs or {}).values() for out in one.outputs}
-            waiting -= ended
-            if waiting and not ended and not executed and not give_up():
+            ended, executed = self._step()
+            idle += [one for one in ended if one in waiting and waiting.pop(one).keeps_session]
+            if not waiting or ended or executed or give_up():
+                continue
+            if not idle:
                 raise Internal("vLLM does not schedule what waits", field="kv_cache", value=len(waiting))
+            lost.add(idle[0])
+            self.forget([idle.pop(0)])
+        return lost
+
+    def _step(self) -> tuple[list[str], bool]:
+        """The requests that ended, and whether anything was computed."""
+        outputs, executed = self._core.step_fn()
+        self._core.post_step(model_executed=executed)
+        return [out.request_id for one in (outputs or {}).values() for out in one.outputs], executed
 
     def forget(self, request_ids: Sequence[str]) -> None:
         """Ends sessions; their full blocks stay in the prefix cache until the room is needed."""

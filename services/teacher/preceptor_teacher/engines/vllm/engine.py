@@ -124,21 +124,20 @@ class VllmEngine:
     def _score(self, works: Sequence[_Work]) -> dict[int, Outcome]:
         began = time.perf_counter()
         works = share_first_states(works)
-        self._core.run([work.part for work in works if work.part is not None], self._give_up)
+        lost = self._core.run([work.part for work in works if work.part is not None], self._give_up)
         prefilled = time.perf_counter()
+        for work in works:
+            if work.part is not None and work.part.keeps_session and work.request_id not in lost:
+                self._keep_or_end(work)
+        for session in self._sessions.surplus():
+            self._end(session)
         answers = self._core.on_workers(
             "preceptor_answer", [Wanted(work.request_id, work.planned, work.lender) for work in works]
         )
         split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
-        for work in works:
-            self._keep_or_end(work)
-        for session in self._sessions.surplus():
-            self._end(session)
         return {work.index: self._outcome(work, rows, spent, split) for work, (rows, spent) in zip(works, answers, strict=True)}
 
     def _keep_or_end(self, work: _Work) -> None:
-        if work.part is None or not work.part.keeps_session:
-            return
         session = Session(work.request_id, work.ids)
         if work.key is None:
             self._end(session)
