@@ -6,70 +6,33 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
 from examples.tiny.task import load
 from examples.tiny.tokenizer import prompt_ids, text_ids
 from preceptor.errors import ConfigurationError, Conflict, Exhausted, InvalidArgument, VersionGone
-from preceptor.types import ModelRef, RaggedIds, Scored, Sequence, TailOf, Want, Window
+from preceptor.types import ModelRef, RaggedIds, Sequence, TailOf, Want, Window
 from preceptor_serving.engines.protocol import ScoreItem
 from preceptor_teacher.engines.hf import create
 from preceptor_teacher.grid import CELL_TOKENS
 from preceptor_teacher.growing import Growth
 from tests.reference import readout_oracle as oracle
+from tests.support.hf_scoring import (
+    assert_equal_bits,
+    columns,
+    cuts_of,
+    float64_log_probs,
+    grow,
+    joined,
+    long_sequence,
+    prefix_of,
+    random_sequence,
+    scored,
+)
 from tests.support.models import BUNDLED_TEACHER as TINY
 from tests.support.models import TOKENS
 
 BOUND = 1e-4  # nats, of a random f32 model against itself in float64
 EVERYTHING = {"sampled": True, "topk": 5, "entropy": True, "tail": TailOf.UNION, "samples": 2, "sample_seed": 9}
-
-
-def random_sequence(rng, *, turns: int = 1, context: int = 12, response: int = 20) -> Sequence:
-    parts = []
-    for _ in range(turns):
-        parts.append(("context", rng.integers(0, TOKENS, rng.integers(1, context + 1))))
-        parts.append(("response", rng.integers(0, TOKENS, rng.integers(1, response + 1))))
-    return Sequence.of_turns(parts)
-
-
-def float64_log_probs(folder, sequence: Sequence, temperature: float = 1.0) -> np.ndarray:
-    """Rows of the whole model in float64, the row after the last token included."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, local_files_only=True)
-    with torch.no_grad():
-        logits = model(torch.from_numpy(sequence.ids.astype("int64"))[None]).logits[0].numpy()
-    at = np.append(sequence.targets, len(sequence.ids)) - 1
-    return np.stack([oracle.log_softmax(row, temperature) for row in logits[at]])
-
-
-def scored(outcomes) -> list[Scored]:
-    for outcome in outcomes:
-        if not isinstance(outcome, Scored):
-            raise outcome
-    return list(outcomes)
-
-
-def columns(rows) -> dict[str, np.ndarray]:
-    """Every number in some rows."""
-    found = {name: getattr(rows, name) for name in ("validity", "sampled", "entropy", "tail")}
-    for name in ("topk", "samples"):
-        lists = getattr(rows, name)
-        found |= {} if lists is None else {f"{name}.ids": lists.ids, f"{name}.logprobs": lists.logprobs}
-    if rows.candidates is not None:
-        found["candidates"] = rows.candidates.logprobs
-    if rows.hidden is not None:
-        found["hidden"] = rows.hidden.states
-    return {name: values for name, values in found.items() if values is not None}
-
-
-def joined(parts) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([columns(part)[name] for part in parts]) for name in columns(parts[0])}
-
-
-def assert_equal_bits(one, other):
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        assert values.tobytes() == other[name].tobytes(), name
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -157,40 +120,6 @@ def test_a_window_gives_the_rows_of_the_whole(engine, rng):
         assert rows.samples.ids.tolist() == whole.samples.ids[part.start : part.end].tolist()
         if deterministic:
             assert_equal_bits(columns(rows), {n: v[part.start : part.end] for n, v in columns(whole).items()})
-
-
-def grow(engine, sequence: Sequence, cuts, want_options, *, scope="t/j", task="task") -> tuple[list, list]:
-    """Scores a log as it grows: rows and receipts of each call; `cuts` are lengths of the log, the last one closed."""
-    parts, receipts, done = [], [], 0
-    for cut in cuts:
-        known = prefix_of(sequence, cut)
-        want = Want(**want_options, window=Window(done, known.row_count))
-        growth = Growth(scope, task, open=cut < len(sequence.ids))
-        outcome = scored(engine.score_growing([ScoreItem(known, want)], [growth]))[0]
-        parts.append(outcome.rows)
-        receipts.append(outcome.receipt)
-        done += outcome.rows.count
-    assert done == sequence.row_count
-    return parts, receipts
-
-
-def prefix_of(sequence: Sequence, tokens: int) -> Sequence:
-    parts, left = [], tokens
-    for segment in sequence.segments:
-        parts.append((segment.kind, segment.ids[:left]))
-        left -= min(left, len(segment.ids))
-    return Sequence.of_turns(parts)
-
-
-def cuts_of(rng, sequence: Sequence, pieces: int) -> list[int]:
-    first = len(sequence.segments[0].ids)
-    return [*sorted(rng.integers(first, len(sequence.ids), pieces).tolist()), len(sequence.ids)]
-
-
-def long_sequence(rng) -> Sequence:
-    return Sequence.of_turns(
-        [(kind, rng.integers(0, TOKENS, n)) for kind, n in [("context", 37), ("response", 70), ("context", 9), ("response", 41)]]
-    )
 
 
 def test_a_growing_task_costs_its_new_tokens_and_equals_the_whole(engine, rng):

@@ -22,8 +22,8 @@ from preceptor_teacher.engines.hf.sharing import WORTH_TOKENS, find_trunks
 from preceptor_teacher.engines.hf.states import shared_prefix
 from preceptor_teacher.growing import Growth
 from preceptor_teacher.service import TeacherService
+from tests.support.hf_scoring import assert_equal_bits, columns, scored
 from tests.support.models import TOKENS, random_llama, save
-from tests.unit.preceptor_teacher.test_hf import assert_equal_bits, columns
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,6 @@ def score(engine, sequences, *, deterministic=False, kept=True, scopes=None) -> 
     scopes = scopes or ["t/j"] * len(sequences)
     growths = [Growth(scope, f"task{i}", open=False, kept=kept) for i, scope in enumerate(scopes)]
     return scored(engine.score_growing([ScoreItem(one, want) for one in sequences], growths))
-
-
-def scored(outcomes) -> list[Scored]:
-    assert all(isinstance(one, Scored) for one in outcomes), outcomes
-    return outcomes
 
 
 def computed(outcomes: list[Scored]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import transformers
@@ -22,11 +22,31 @@ def load_tokenizer(folder: Path) -> Any:
 def load_causal_lm(folder: Path, dtype: Dtype, device: str) -> Any:
     """The folder's model on the device, in evaluation mode and without gradients."""
     check_folder(folder)
+    config = _config_of(folder)
     transformers.utils.logging.disable_progress_bar()  # a service's stderr is its log
+    # SDPA has no soft cap and leaves it out without a word: such a model has to run on the plain attention.
+    plain = {"attn_implementation": "eager"} if getattr(config, "attn_logit_softcapping", None) else {}
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False
+        folder, config=config, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False, **plain
     )
     return model.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def _config_of(folder: Path) -> Any:
+    """The configuration of a causal language model; other kinds are refused by name."""
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ValueError as error:
+        raise ConfigurationError(f"{folder} has a config.json that transformers cannot read: {error}", field="folder") from error
+    if getattr(config, "is_encoder_decoder", False):
+        _refuse("the model is an encoder-decoder", config)
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        _refuse("the model is no causal language model", config)
+    return config
+
+
+def _refuse(why: str, config: Any) -> NoReturn:
+    raise ConfigurationError(why, field="model", value=config.model_type, limit="a decoder-only language model")
 
 
 def max_tokens(config: Any, wanted: int | None) -> int:

@@ -1,6 +1,7 @@
 """The `hf` engine: any decoder-only transformers model from a local folder, with every signal.
 
-load     folder -> model, head, tokenizer digests, noise floor
+load     folder -> model, head, tokenizer digests
+probe    what the model does on fixed ids: noise floor, looks ahead or not, states can be kept or not
 forward  ids (and what is known of a prefix) -> hidden states
 states   what is known of prefixes, bounded
 cells    the same on a fixed grid, for deterministic mode

@@ -66,13 +66,13 @@ def forward(base: Any, pieces: Sequence[Piece], device: torch.device, *, keep: S
     inputs: dict[str, Any] = {"input_ids": _padded_ids(pieces, max(new)).to(device)}
     if any(past):
         inputs["past_key_values"] = _joined_past(pieces, max(past))
-        inputs["attention_mask"] = _mask(past, max(new)).to(device)
+        inputs["attention_mask"] = _mask_for(base, past, max(new)).to(device)
         inputs["position_ids"] = (torch.tensor(past)[:, None] + torch.arange(max(new))).to(device)
     elif any(keep):
         inputs["past_key_values"] = DynamicCache()
     out = base(**inputs, use_cache="past_key_values" in inputs)
     states = [out.last_hidden_state[i, :count] for i, count in enumerate(new)]
-    cache = out.past_key_values
+    cache = getattr(out, "past_key_values", None)  # an architecture without attention has none
     kept = [_extract(cache, i, past[i], max(past), new[i]) if wanted else None for i, wanted in enumerate(keep)]
     return Forwarded(states, kept)
 
@@ -82,6 +82,14 @@ def _padded_ids(pieces: Sequence[Piece], width: int) -> Tensor:
     for row, piece in zip(ids, pieces, strict=True):
         row[: len(piece.ids)] = torch.from_numpy(piece.ids.astype("int64"))
     return ids
+
+
+def _mask_for(base: Any, past: Sequence[int], new: int) -> Tensor:
+    """The mask as this model's attention takes it: SDPA booleans, the others something to add to the scores."""
+    seen = _mask(past, new)
+    if base.config._attn_implementation == "sdpa":
+        return seen
+    return torch.zeros(seen.shape, dtype=base.dtype).masked_fill_(~seen, torch.finfo(base.dtype).min)
 
 
 def _mask(past: Sequence[int], new: int) -> Tensor:
