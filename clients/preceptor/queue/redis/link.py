@@ -101,6 +101,7 @@ class Link:
         failed: Exception | None = None
         try:
             async with asyncio.timeout(self.patience.total_s) as limit:
+                asked_before = _cancellations()
                 for number in count(1):
                     try:
                         result = await attempt(number)
@@ -112,6 +113,8 @@ class Link:
                         await asyncio.sleep(self._backoff.compute(number))
                     else:
                         self._tell_back()
+                        if _cancellations() > asked_before and not limit.expired():
+                            raise asyncio.CancelledError  # it came together with the answer, and redis swallowed it
                         return result
         except TimeoutError as late:
             raise _in_our_words(failed or late) from late
@@ -143,6 +146,12 @@ class Link:
             return await execute("EVALSHA", script.sha1, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:  # a server that was restarted, or never saw it
             return await execute("EVAL", script.text, len(keys), *keys, *arguments)
+
+
+def _cancellations() -> int:
+    """How often the running task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 def _passes(error: Exception) -> bool:
