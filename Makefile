@@ -124,6 +124,14 @@ bench-loss: install ## Memory and time of the student's loss, and its parity wit
 bench-sim: install ## How fairly the scheduler shares one teacher, in virtual time
 	$(RUN) benchmarks.sim_sharing
 
+.PHONY: bench-sharing
+bench-sharing: install ## How fairly running workers share one teacher, by the wall clock
+	$(RUN) benchmarks.bench_sharing
+
+.PHONY: bench-streaming
+bench-streaming: install ## What the queue costs, and scoring while rollouts grow (fetches a small model, 93 MB, once)
+	$(RUN) benchmarks.bench_streaming
+
 .PHONY: bench-scoring
 bench-scoring: install ## What a teacher's doors and its readout cost, in time and memory
 	$(RUN) benchmarks.bench_scoring
