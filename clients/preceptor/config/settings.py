@@ -116,7 +116,7 @@ class TeacherSettings(SequenceSettings):
     rest_port: Port = REST_PORTS["teacher"]
 
     model: Text | None = None
-    """One teacher to serve: a model folder, or NAME=FOLDER; unset: those of teachers_file."""
+    """One teacher to serve: a model folder or a hub's OWNER/MODEL@COMMIT, or NAME= one of them; unset: those of teachers_file."""
 
     teachers_file: Path | None = None
     """File (YAML) that maps the names of teachers to model folders, engines and their options."""

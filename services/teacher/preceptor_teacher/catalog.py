@@ -6,8 +6,7 @@ teachers:
     aliases: [default]
     dtype: f32                   # further keys are options of the engine
   big:
-    engine: hf
-    folder: /models/big
+    hub: their/big@2c1a...       # instead of a folder: a model of a hub, with all 40 digits of its commit
     device: cuda:0
   judge:
     engine: api                  # grades text; see `preceptor_teacher.api.options`
@@ -31,6 +30,7 @@ from preceptor.limits import check_name
 from preceptor.suggest import did_you_mean
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engines.registry import ENGINES
+from preceptor_serving.models.hub import folder_of, is_hub_id, parse_hub_id
 from preceptor_teacher.api import read_api_options
 from preceptor_teacher.judges import ENGINE as API_ENGINE
 from preceptor_teacher.judges import JudgeSpec
@@ -63,7 +63,8 @@ def teachers_of(settings: TeacherSettings) -> tuple[Entry, ...]:
         raise ConfigurationError(
             "no teacher is configured",
             field="teachers_file",
-            hint="name a model folder with --model, or a teachers.yaml with --teachers-file",
+            hint="give NAME=FOLDER as --model of the service, PRECEPTOR_TEACHER_MODEL, or teacher.model in a file; "
+            "or a teachers.yaml with --teachers-file",
         )
     names = [name for spec in specs for name in (spec.name, *spec.aliases)]
     for name in names:
@@ -102,14 +103,24 @@ def _from_entry(name: str, entry: object, root: Path) -> Entry:
     others = tuple(str(alias) for alias in aliases)
     if engine == API_ENGINE:
         return JudgeSpec(name, read_api_options(name, options, root), others)
+    if "folder" in options and "hub" in options:
+        raise ConfigurationError(f"teacher {name} has a folder and a hub", field=f"teachers.{name}.hub", limit="one of them")
     if "folder" in options:
         options["folder"] = str(root / str(options["folder"]))
+    elif "hub" in options:
+        options["folder"] = _from_hub(str(options.pop("hub")), f"teachers.{name}.hub")[1]
     return TeacherSpec(EngineSpec(name, engine, {"name": name, **options}), others)
 
 
 def _from_flag(text: str) -> TeacherSpec:
-    """NAME=FOLDER, or a folder alone, which gives the name."""
-    name, separator, folder = text.rpartition("=")
-    path = Path(folder)
-    name = name if separator else path.resolve().name
-    return TeacherSpec(EngineSpec(name, DEFAULT_ENGINE, {"name": name, "folder": str(path)}))
+    """NAME=FOLDER, or NAME=OWNER/MODEL@COMMIT of a hub; without NAME= the folder or the model gives the name."""
+    name, separator, where = text.rpartition("=")
+    own, folder = _from_hub(where, "model") if is_hub_id(where) else (Path(where).resolve().name, str(Path(where)))
+    name = name if separator else own
+    return TeacherSpec(EngineSpec(name, DEFAULT_ENGINE, {"name": name, "folder": folder}))
+
+
+def _from_hub(text: str, field: str) -> tuple[str, str]:
+    """The model's own name, and its folder in the local cache."""
+    model = parse_hub_id(text, field)
+    return model.name, str(folder_of(model, field))

@@ -32,7 +32,7 @@ from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
 from preceptor_teacher.billing import counts_of, paid_for
-from preceptor_teacher.boundary import Bounds, check_count, check_pair, choose_version, read_item
+from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
 from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
@@ -125,7 +125,7 @@ class TeacherService:
             watch_cache(self._cache, context)
         self._desk = StatusDesk(self._pools, self._scoring_names, self._worker_name, context, self._queue)
         context.meters.registry.register(StatusCollector(self._desk))
-        for spec in self._specs or teachers_of(settings):
+        for spec in self._specs or await asyncio.to_thread(teachers_of, settings):  # a model of a hub may be downloaded
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec):
                 self._open_judge(spec, context)
@@ -273,6 +273,7 @@ class TeacherService:
         flow = self.flow(teacher, call.identity, request.job, request.band)
         results: list[teacher_pb2.ScoreResult] = []
         tickets: dict[int, Ticket] = {}
+        sizes_bytes: list[int] = []
         for index, item in enumerate(request.items):
             try:
                 plan = read_item(item, info, self._others(teacher), self._bounds)
@@ -280,8 +281,10 @@ class TeacherService:
                 results.append(teacher_pb2.ScoreResult(error=detail_of(error)))
             else:
                 results.append(teacher_pb2.ScoreResult())
+                sizes_bytes.append(reply_bytes(item.want, plan, info))
                 weight = call.identity.terms.weight
                 tickets[index] = Ticket(self._task(flow, plan, weight, call.deadline), item, info.model)
+        check_replies(sizes_bytes, self._bounds)
         scored = await self._all_results(teacher.pool, flow, call.identity.terms, list(tickets.values()))
         for index, result in zip(tickets, scored, strict=True):
             results[index] = result

@@ -10,7 +10,7 @@ import pytest
 from preceptor.errors import ConfigurationError
 from preceptor.types import Want
 from preceptor_serving.engines.protocol import ScoreItem
-from preceptor_teacher.engines.hf import create
+from preceptor_teacher.engines.hf import create, load
 from preceptor_teacher.growing import Growth
 from tests.support.architectures import GROWING, GROWING_TOO, REFUSED, WHOLE_ONLY, random_model
 from tests.support.hf_scoring import (
@@ -113,3 +113,19 @@ def test_a_kind_that_transformers_does_not_know_is_refused(llama_folder, tmp_pat
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(ConfigurationError, match="of_our_own"):
         served(tmp_path)
+
+
+def test_a_fused_attention_that_leaves_something_out_is_refused(tmp_path, monkeypatch):
+    """Gemma 2 as it would run if nobody knew of its soft cap."""
+    folder = save(random_model(*GROWING["gemma2"]), tmp_path / "model")
+    loaded = load.load_causal_lm
+
+    def fused(*options):
+        model = loaded(*options)
+        model.set_attn_implementation("sdpa")
+        return model
+
+    monkeypatch.setattr(load, "load_causal_lm", fused)
+    with pytest.raises(ConfigurationError, match="plain attention") as refused:
+        served(folder)
+    assert "gemma2" in refused.value.value

@@ -17,7 +17,7 @@ from preceptor_serving.models.folder import folder_sha256
 from preceptor_serving.models.head import output_layer
 from preceptor_serving.models.load import load_causal_lm, load_tokenizer, max_tokens
 from preceptor_teacher.engines.hf.options import HfOptions
-from preceptor_teacher.engines.hf.probe import check_causal, measure_noise, why_no_states
+from preceptor_teacher.engines.hf.probe import check_attention, check_causal, measure_noise, why_no_states
 from preceptor_teacher.readout import Head
 
 log = logging.getLogger("preceptor.engine")
@@ -49,6 +49,7 @@ def load_model(options: HfOptions, folder: Path, ref: ModelRef | None) -> Loaded
     tokenizer = load_tokenizer(folder)
     head = head_of(model, tokenizer_size(tokenizer))
     noise_nats = measure_noise(model, head, options.dtype)
+    check_attention(model, head, options.dtype)
     check_causal(model, head, options.dtype)
     no_states = why_no_states(model, head, options.dtype)
     if no_states is not None:

@@ -17,6 +17,8 @@ from preceptor_teacher.readout import Head
 
 PROBE_TOKENS = 48
 MAX_NOISE_NATS = {"f32": 1e-3, "bf16": 0.25, "f16": 0.05}  # beyond it the head is not what we take it for
+# Beyond it two ways of computing the same states are not the same: other shapes or kernels round 16-bit states otherwise.
+MAX_APART_NATS = {"f32": 1e-3, "bf16": 1.0, "f16": 0.25}
 LIKELY_NATS = -20.0  # far below, a 16-bit logit of theirs says nothing
 
 
@@ -46,12 +48,32 @@ def check_causal(model: Any, head: Head, dtype: str) -> None:
     ids = _on_device(model, _probe_ids(model, head))
     first = ids[:, : ids.shape[1] // 2]
     apart = _nats_apart(head.logits(_states(model, first)), head.logits(_states(model, ids)[: first.shape[1]]))
-    if not apart <= MAX_NOISE_NATS[dtype]:
+    if not apart <= MAX_APART_NATS[dtype]:
         raise ConfigurationError(
             "the model looks ahead: what it predicts depends on the tokens that come later",
             field="model",
             value=model.config.model_type,
             limit="a decoder-only language model",
+        )
+
+
+@torch.inference_mode()
+def check_attention(model: Any, head: Head, dtype: str) -> None:
+    """Refuses a model whose fused attention is not its plain one: SDPA leaves out what it does not know, without a word."""
+    if model.config._attn_implementation != "sdpa":
+        return
+    ids = _on_device(model, _probe_ids(model, head))
+    fused = head.logits(_states(model, ids))
+    model.set_attn_implementation("eager")
+    apart = _nats_apart(fused, head.logits(_states(model, ids)))
+    model.set_attn_implementation("sdpa")
+    if not apart <= MAX_APART_NATS[dtype]:
+        raise ConfigurationError(
+            "the model's fused attention is not its plain attention",
+            field="model",
+            value=f"{model.config.model_type}: {apart:.3g} nats apart",
+            limit=f"<= {MAX_APART_NATS[dtype]} nats",
+            hint="the fused attention of torch leaves out something of this architecture",
         )
 
 
@@ -69,7 +91,7 @@ def why_no_states(model: Any, head: Head, dtype: str) -> str | None:
         apart = _growing_apart(model, head, ids)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         return f"a pass on kept states fails ({type(error).__name__}: {error})"
-    return None if apart <= MAX_NOISE_NATS[dtype] else f"a pass on kept states is {apart:.3g} nats off"
+    return None if apart <= MAX_APART_NATS[dtype] else f"a pass on kept states is {apart:.3g} nats off"
 
 
 def _growing_apart(model: Any, head: Head, ids: Ids) -> float:
