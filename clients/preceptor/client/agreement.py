@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 
 from preceptor.client.teacher import AsyncTeacherClient, ScoreOptions
-from preceptor.errors import PreceptorError, Unavailable
-from preceptor.types import ModelInfo, ModelRef, ScoreItem, Want
+from preceptor.errors import PreceptorError, Unavailable, Unsupported
+from preceptor.types import CacheTier, ModelInfo, ModelRef, ScoreItem, Want
 from preceptor.types import Sequence as Tokens
 from preceptor.types.scores import F32
 
@@ -178,12 +178,23 @@ def _farthest(mine: F32, its: F32) -> tuple[int, float]:
 
 
 async def _probe(client: AsyncTeacherClient, info: ModelInfo) -> Probe:
-    item = ScoreItem(probe_of(info), Want(sampled=True, deterministic=info.capabilities.deterministic))
+    item = ScoreItem(probe_of(info), _never_remembered(info))
     try:
         [result] = await client.score(info.model.name, [item], ScoreOptions(version=info.model))
     except PreceptorError as error:
         return error
     if isinstance(result, PreceptorError):
         return result
+    if result.receipt.cache is not CacheTier.NONE:
+        return Unsupported("the probe was answered from the score cache", value=result.receipt.cache, hint=_NO_CACHE)
     assert result.rows.sampled is not None, "it was wanted"
     return result.rows.sampled
+
+
+_NO_CACHE = "such an answer says nothing of the engine: check it with --score-cache-memory-bytes 0 and without a folder"
+
+
+def _never_remembered(info: ModelInfo) -> Want:
+    """Draws without a seed keep a score cache out of it: what it knows may be another replica's answer, or this one's of old."""
+    can = info.capabilities
+    return Want(sampled=True, deterministic=can.deterministic, samples=min(1, can.max_samples))

@@ -15,6 +15,7 @@ from preceptor.cli import run
 from preceptor.cli import teachers as cli
 from preceptor.client.agreement import HARDWARE_NATS, Replica, compare, probe_of, replicas_behind
 from preceptor.errors import Unavailable
+from preceptor.types import Want
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from tests.unit.preceptor_teacher.test_service import spec, teacher
 
@@ -67,6 +68,25 @@ async def test_a_replica_that_refuses_the_probe_is_told_with_its_refusal(told):
     [token] = {int(one) for one in probe_of(PLAIN).ids[-1:]}
     code, [verdict] = await checked(told, [spec("fake")], [spec("fake", refuse_token=token)])
     assert (code, verdict["what"]) == (1, "probe")
+
+
+async def test_every_check_asks_the_engines_and_no_cache(told):
+    async with AsyncExitStack() as stack:
+        houses = [await stack.enter_async_context(teacher(spec("fake"), score_cache_memory_bytes=1 << 20)) for _ in range(2)]
+        first, second = (f"127.0.0.1:{house.grpc_port}" for house in houses)
+        for _ in range(2):
+            assert await asyncio.to_thread(run, ["teachers", "--teacher", first, "--check", second, "--json"]) == 0
+        assert [len(house.service.find("fake").pool.channel.engine.calls) for house in houses] == [2, 2]
+
+
+async def test_a_probe_that_a_cache_answered_is_no_agreement(told, monkeypatch):
+    monkeypatch.setattr("preceptor.client.agreement._never_remembered", lambda info: Want(sampled=True))
+    async with AsyncExitStack() as stack:
+        houses = [await stack.enter_async_context(teacher(spec("fake"), score_cache_memory_bytes=1 << 20)) for _ in range(2)]
+        first, second = (f"127.0.0.1:{house.grpc_port}" for house in houses)
+        codes = [await asyncio.to_thread(run, ["teachers", "--teacher", first, "--check", second, "--json"]) for _ in range(2)]
+    assert codes == [0, 1]
+    assert "score cache" in told.pop()[0]["found"]
 
 
 async def test_one_replica_alone_is_nothing_to_compare(told):
