@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preceptor import wire
-from preceptor.errors import Cancelled, Corrupt, DeadlineExceeded, EngineFailed, PreceptorError, Unavailable
+from preceptor.errors import Cancelled, Corrupt, DeadlineExceeded, EngineFailed, Internal, NotFound, PreceptorError, Unavailable
 from preceptor.logs import get_logger
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_proto.v1 import teacher_pb2
@@ -178,13 +178,20 @@ class EnginePool:
             by_version.setdefault(ticket.version, []).append(ticket)
         for version, tickets in by_version.items():
             try:
-                results = await self._call(version, tickets)
-            except EngineFailed as error:
-                self._died(tickets, error, alone=batch.tasks[0].suspect)
-            except PreceptorError as error:
-                self._refuse(tickets, error)
-            else:
-                self._settle(tickets, results)
+                await self._run_version(version, tickets, alone=batch.tasks[0].suspect)
+            except Exception as error:  # a defect of ours: nobody must wait for ever because of it
+                log.error("pool_defect", exc_info=error)
+                self._give_up(tickets)
+
+    async def _run_version(self, version: ModelRef, tickets: Sequence[Ticket], *, alone: bool) -> None:
+        try:
+            results = await self._call(version, tickets)
+        except EngineFailed as error:
+            self._died(tickets, error, alone=alone)
+        except PreceptorError as error:
+            self._refuse(tickets, error)
+        else:
+            self._settle(tickets, results)
 
     async def _call(self, version: ModelRef, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
         request = teacher_pb2.ScoreRequest(
@@ -233,10 +240,31 @@ class EnginePool:
         again = [ticket for ticket in tickets if ticket.retry_alone and not alone]
         for ticket in again:
             ticket.spent_tokens = 0
+            ticket.task = replace(ticket.task, suspect=True)
         self.scheduler.requeue([ticket.task.task_id for ticket in again], self._now_s(), suspect=True)
-        self._refuse([ticket for ticket in tickets if not ticket.retry_alone or alone], error)
+        told = [ticket for ticket in tickets if not ticket.retry_alone or alone]
+        for ticket in told:
+            self._share_death(ticket, error, alone=alone)
+        self._refuse(told, error)
         self._take_dropped()
         self._work.set()
+
+    def _share_death(self, ticket: Ticket, error: EngineFailed, *, alone: bool) -> None:
+        """Who waited for the same would kill the engine as well: it ends as if it had been in that call itself."""
+        for follower in self._cache.leave(ticket) if self._cache is not None else ():
+            if alone or not follower.retry_alone:
+                follower.reject(error)
+            else:
+                follower.task = replace(follower.task, suspect=True)
+                self._submit_again(follower)
+
+    def _give_up(self, tickets: Sequence[Ticket]) -> None:
+        """Ends those of a call that have not ended, whatever has happened to it."""
+        for ticket in tickets:
+            if ticket.task.task_id in self._tickets:
+                with suppress(NotFound):
+                    self.scheduler.finish(ticket.task.task_id, self._now_s(), NOTHING_SPENT)
+                self._end(ticket).reject(Internal("an unforeseen failure while scoring", hint="see the teacher's log"))
 
     def _take_dropped(self) -> None:
         for dropped in self.scheduler.take_dropped():
@@ -251,11 +279,14 @@ class EnginePool:
         """Forgets it; who waited for its result without getting one goes into the queue."""
         self._tickets.pop(ticket.task.task_id, None)
         for follower in self._cache.leave(ticket) if self._cache is not None else ():
-            try:
-                self.submit(follower)
-            except PreceptorError as error:
-                follower.reject(error)
+            self._submit_again(follower)
         return ticket
+
+    def _submit_again(self, follower: Ticket) -> None:
+        try:
+            self.submit(follower)
+        except PreceptorError as error:
+            follower.reject(error)
 
     @staticmethod
     def _now_s() -> float:

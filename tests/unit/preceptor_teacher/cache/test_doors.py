@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
 
 from preceptor import wire
-from preceptor.errors import EngineFailed
+from preceptor.errors import EngineFailed, Internal
 from preceptor.queue import Flow, LogName, LogWriter, MemoryQueue, ScoreStream
 from preceptor.types import CacheTier, RaggedIds, RolloutId, ScoreItem, Segment, Sequence, TailOf, Want
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_serving.engine_host.inline import InlineEngine
+from preceptor_serving.engine_host.methods import SCORE
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_teacher.cache.front import CacheFront
@@ -150,9 +152,9 @@ async def test_readiness_tells_of_a_disk_that_fails(tmp_path):
 
 
 @asynccontextmanager
-async def pool_of(**options):
+async def pool_of(engine=InlineEngine, **options):
     cache = ScoreCache(MemoryTier(1 << 20), None, TenantSecrets(b"s" * 32))
-    channel = InlineEngine(lambda: FakeEngine(FakeOptions(name=TEACHER, **options)))
+    channel = engine(lambda: FakeEngine(FakeOptions(name=TEACHER, **options)))
     pool = EnginePool(channel, PoolPolicy(batch_tasks=1, calls_in_flight=1), QueueLimits(), CacheFront(cache, "{}"))
     await pool.start()
     try:
@@ -229,3 +231,59 @@ async def test_a_stopping_pool_ends_those_who_wait_for_others():
         for one in (first, same):
             with pytest.raises(Exception, match="stopping"):
                 await one.result
+
+
+class Mortal(InlineEngine):
+    """Dies of every call, and says how often."""
+
+    deaths = 0
+
+    async def call(self, method: str, request: bytes, *, timeout_s: float) -> bytes:
+        if method != SCORE:
+            return await super().call(method, request, timeout_s=timeout_s)
+        self.deaths += 1
+        raise EngineFailed("died")
+
+
+async def test_an_item_that_kills_the_engine_kills_it_no_oftener_for_being_asked_for_by_many():
+    async with pool_of(Mortal) as (pool, _):
+        equal = [ticket(pool, f"t{number}") for number in range(5)]
+        await submitted(pool, *equal)
+        for one in equal:
+            with pytest.raises(EngineFailed):
+                await one.result
+        assert pool.channel.deaths == 2  # in its batch, and alone
+
+
+async def test_leased_work_that_waits_for_a_killer_is_told_at_once_and_a_door_s_is_tried_alone():
+    async with pool_of(Mortal) as (pool, _):
+        leased, same, door = (ticket(pool, name) for name in ("leased", "same", "door"))
+        leased.retry_alone = same.retry_alone = False
+        await submitted(pool, leased, same, door)
+        for one in (leased, same, door):
+            with pytest.raises(EngineFailed):
+                await one.result
+        assert (pool.channel.deaths, door.task.suspect) == (2, True)
+
+
+async def test_a_suspect_is_followed_by_nobody():
+    async with pool_of(tokens_per_s=30.0) as (pool, _):
+        first = ticket(pool, "first")
+        first.task = replace(first.task, suspect=True)
+        await submitted(pool, first, other := ticket(pool, "other"))
+        assert [(await one.result).receipt.tokens_computed for one in (first, other)] == [6, 6]
+
+
+async def test_a_defect_ends_its_call_and_nobody_waits_for_ever(monkeypatch):
+    async with pool_of() as (pool, cache):
+        with monkeypatch.context() as broken:
+            broken.setattr(cache, "keep", lambda entries: 1 // 0)
+            first, same = ticket(pool, "first"), ticket(pool, "same")
+            await submitted(pool, first, same)
+            async with asyncio.timeout(20):
+                for one in (first, same):
+                    with pytest.raises(Internal):
+                        await one.result
+        assert pool.scheduler.running_tasks == 0
+        await submitted(pool, after := ticket(pool, "after"))
+        assert (await after.result).rows.count == 3
