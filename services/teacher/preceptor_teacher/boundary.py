@@ -14,7 +14,8 @@ from preceptor_serving.engines.plan import RowPlan, plan_item
 from preceptor_serving.engines.protocol import ScoreItem
 
 VALUE_BYTES = {Grade.F32: 4, Grade.F16: 2, Grade.U8: 1}
-ROW_BYTES = 1 + 3 * 4  # validity, sampled, entropy, tail
+COLUMN_BYTES = 4  # of sampled, entropy and tail, a row
+SCALE_BYTES = {Grade.F32: 0, Grade.F16: 0, Grade.U8: 4}  # of a list, a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def read_item(message: teacher_pb2.ScoreItem, info: ModelInfo, others: Iterable[
     except Unsupported as error:
         error.hint = error.hint or _who_could(item, others)
         raise
-    _check_reply(message.want, plan, info, bounds)
+    _check_reply(reply_bytes(message.want, plan, info), bounds)
     return plan
 
 
@@ -114,20 +115,39 @@ def _could(item: ScoreItem, info: ModelInfo) -> bool:
 
 
 def reply_row_bytes(want: common_pb2.Want, info: ModelInfo) -> int:
-    """What one row of a reply takes at most, candidates left out: their number differs from row to row."""
-    ids = 2 if info.head_rows <= ONE_PLANE_HEAD_ROWS else 3
-    return ROW_BYTES + (want.topk + want.samples) * (VALUE_BYTES[Grade(want.grade)] + ids)
+    """What one row of a reply takes; of candidates, whose number differs from row to row, only what every row has."""
+    ids, grade = 2 if info.head_rows <= ONE_PLANE_HEAD_ROWS else 3, Grade(want.grade)
+    columns = want.sampled + want.entropy + (want.tail != common_pb2.TAIL_OF_NONE)
+    lists = (want.topk > 0) + (want.samples > 0) + want.HasField("candidates")
+    widths = (want.topk + want.samples) * (VALUE_BYTES[grade] + ids)
+    return 1 + columns * COLUMN_BYTES + lists * SCALE_BYTES[grade] + widths
 
 
-def _check_reply(want: common_pb2.Want, plan: RowPlan, info: ModelInfo, bounds: Bounds) -> None:
-    """Lists that could not be sent back are not computed. Hidden states are counted by the door when they are there."""
+def reply_bytes(want: common_pb2.Want, plan: RowPlan, info: ModelInfo) -> int:
+    """What the rows of one item take at least. Hidden states are counted by the door when they are there."""
     entries = 0 if plan.candidates is None else len(plan.candidates.ids)
-    reply_bytes = len(plan) * reply_row_bytes(want, info) + entries * VALUE_BYTES[Grade(want.grade)]
-    if reply_bytes > bounds.max_reply_bytes:
-        raise TooLarge(
-            f"the reply would have {reply_bytes} bytes; the limit is {bounds.max_reply_bytes}",
-            field="want",
-            value=f"{reply_bytes} bytes",
-            limit=f"<= {bounds.max_reply_bytes} bytes",
-            hint="ask for fewer rows (want.window), a smaller topk, or grade u8",
-        )
+    return len(plan) * reply_row_bytes(want, info) + entries * VALUE_BYTES[Grade(want.grade)]
+
+
+def check_replies(sizes_bytes: Iterable[int], bounds: Bounds) -> None:
+    """Items whose rows go into a reply one by one, but not together, are refused before they are computed."""
+    size = sum(sizes_bytes)
+    if size > bounds.max_reply_bytes:
+        hint = "send fewer items in one request, or ask for fewer signals"
+        raise _too_large_reply(size, bounds, "items", hint)
+
+
+def _check_reply(size_bytes: int, bounds: Bounds) -> None:
+    """Lists that could not be sent back are not computed."""
+    if size_bytes > bounds.max_reply_bytes:
+        raise _too_large_reply(size_bytes, bounds, "want", "ask for fewer rows (want.window), a smaller topk, or grade u8")
+
+
+def _too_large_reply(size_bytes: int, bounds: Bounds, field: str, hint: str) -> TooLarge:
+    return TooLarge(
+        f"the reply would have {size_bytes} bytes; the limit is {bounds.max_reply_bytes}",
+        field=field,
+        value=f"{size_bytes} bytes",
+        limit=f"<= {bounds.max_reply_bytes} bytes",
+        hint=hint,
+    )

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from preceptor import wire
 from preceptor.client import AsyncTeacherClient, ScoreItem, ScoreOptions, TeacherClient
 from preceptor.config import TeacherSettings
 from preceptor.errors import (
@@ -26,10 +27,12 @@ from preceptor.errors import (
     WrongPair,
 )
 from preceptor.types import Grade, ModelRef, RaggedIds, Scored, Sequence, TailOf, Want, Window
+from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.run import RunningService, running
+from preceptor_teacher.boundary import Bounds, read_item, reply_bytes
 from preceptor_teacher.catalog import TeacherSpec
 from preceptor_teacher.pool import PoolPolicy
 from preceptor_teacher.service import TeacherService
@@ -149,6 +152,35 @@ async def test_a_reply_that_could_not_be_sent_is_not_computed():
         [got] = await score(house, ScoreItem(long, Want(topk=TOKENS)))
         assert isinstance(got, TooLarge)
         assert (got.field, got.limit) == ("items[0].want", "<= 1048576 bytes")
+
+
+async def test_items_whose_rows_do_not_go_into_one_reply_are_not_computed():
+    async with teacher(max_message_bytes=1 << 20) as house:
+        half = ScoreItem(Sequence.of([1], [2] * 1600), Want(topk=TOKENS))
+        with pytest.raises(TooLarge) as refusal:
+            await score(house, half, half)
+        assert (refusal.value.field, refusal.value.limit) == ("items", "<= 1048576 bytes")
+        assert not house.service.find("fake").pool.channel.engine.calls
+        assert isinstance((await score(house, half))[0], Scored)
+
+
+@pytest.mark.parametrize("grade", Grade)
+async def test_the_size_of_a_reply_is_known_before_it_is_computed(grade):
+    sequence = Sequence.of([1], [2] * 200)
+    lists = RaggedIds.from_rows([[3, 4, 5][: n % 4] for n in range(200)])
+    seed = {"samples": 2, "sample_seed": 3}
+    async with teacher() as house:
+        info = house.service.find("fake").pool.info
+        for want in (
+            Want(sampled=True),
+            Want(topk=7, grade=grade),
+            Want(entropy=True, candidates=lists, topk=2, tail=TailOf.UNION, grade=grade, **seed),
+        ):
+            [got] = await score(house, ScoreItem(sequence, want))
+            rows, _ = wire.rows_to_proto(got.rows, grade, info.head_rows)
+            item = teacher_pb2.ScoreItem(sequence=wire.sequence_to_proto(sequence), want=wire.want_to_proto(want))
+            said = reply_bytes(item.want, read_item(item, info, (), Bounds(1, 1 << 20, 1 << 30)), info)
+            assert said <= rows.ByteSize() <= said + 80  # names and lengths of columns
 
 
 async def test_an_unknown_teacher_is_answered_with_the_nearest_names():
