@@ -13,15 +13,18 @@ import pytest
 
 from preceptor import wire
 from preceptor.queue import Flow, LogName, LogWriter, MemoryQueue, QueueBounds, ScoreStream
+from preceptor.queue.quotas import QuotaLimits
 from preceptor.types import ModelRef, RaggedIds, RolloutId, Rows, Segment, Sequence, TailOf, Want, Window
 from preceptor_proto.v1 import common_pb2, rollout_pb2, teacher_pb2
+from preceptor_serving.auth.terms import Terms
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.host import EngineHost
 from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.engine_host.policy import HostPolicy
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.engines.protocol import ScoreItem
-from preceptor_serving.scheduler.types import QueueLimits
+from preceptor_serving.quotas import Accounts
+from preceptor_serving.scheduler.types import FlowKey, QueueLimits
 from preceptor_teacher.engines.hf import create
 from preceptor_teacher.pool import EnginePool, PoolPolicy
 from preceptor_teacher.worker import QueueWorker, WorkerPolicy
@@ -109,11 +112,13 @@ async def rig(**bounds) -> AsyncGenerator[Rig]:
 
 
 @asynccontextmanager
-async def worker(queue, channel=None, *, names=(TEACHER,), policy=QUICK, grace_s=5.0, **pool) -> AsyncGenerator[QueueWorker]:
+async def worker(
+    queue, channel=None, *, names=(TEACHER,), policy=QUICK, grace_s=5.0, accounts=None, **pool
+) -> AsyncGenerator[QueueWorker]:
     channel = channel or InlineEngine(lambda: FakeEngine(FakeOptions(name=TEACHER)))
     engine_pool = EnginePool(channel, PoolPolicy(**pool), QueueLimits())
     await engine_pool.start()
-    one = QueueWorker(queue, engine_pool, names, "worker-1", policy)
+    one = QueueWorker(queue, engine_pool, names, "worker-1", policy, accounts=accounts)
     one.start()
     try:
         yield one
@@ -288,6 +293,21 @@ async def test_a_mistake_in_a_task_ends_as_a_dead_letter_that_names_it():
         assert at.row_count("good") == 2
         letters = await at.queue.dead_letters(FLOW)
         assert sorted(entry.letter.task.task_id for entry in letters) == ["bad", "no-lists"]
+
+
+async def test_an_item_s_own_error_gives_its_place_in_the_quota_back():
+    terms = Terms(QuotaLimits(tokens_per_minute=1000, in_flight=1))
+    accounts = Accounts(lambda tenant, job: terms)
+    channel = InlineEngine(lambda: FakeEngine(FakeOptions(name=TEACHER, refuse_token=60)))
+    async with rig() as at, worker(at.queue, channel, accounts=accounts):
+        await at.stream.open(task("refused", SAMPLED))
+        writer = at.writer()
+        await respond(writer, [60, 5])
+        await writer.close(EOS)
+        await at.until("refused")
+        flow = FlowKey(TEACHER, FLOW.tenant, FLOW.job, 0)
+        hold = await accounts.reserve(flow, terms.limits, tokens=1000, places=1)  # all that there is
+        await hold.settle(0)
 
 
 async def test_an_engine_killer_is_found_alone_and_its_neighbours_are_scored():

@@ -127,12 +127,12 @@ class LeasedTask:
                 await self.bill.open(self.lease, terms.limits, chunk.start, chunk.end)
                 self.pool.submit(ticket)
             result = await ticket.result
+            if result.HasField("error"):
+                raise error_of(result.error)
         except BaseException:
             self.pool.cancel([ticket.task.task_id])
             await self.bill.close()
             raise
-        if result.HasField("error"):
-            raise error_of(result.error)
         return result
 
     async def _commit(self, view: TaskView, chunk: Chunk, result: teacher_pb2.ScoreResult, next_row: int) -> bool:
