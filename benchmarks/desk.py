@@ -74,10 +74,6 @@ class Desk:
         log, ids = wire.rollout_id_to_proto(rollout), wire.ids_to_proto(context)
         await self._stream.open(self._task(name, rollout=log, context=ids))
 
-    async def cancel_rest(self) -> None:
-        """Takes back every task that still owes rows."""
-        await asyncio.gather(*(self._stream.cancel(name) for name in list(self._stream.open_tasks)))
-
     async def finished(self, names: Iterable[str], within_s: float) -> None:
         """Returns when these tasks have all their rows."""
         loop = asyncio.get_running_loop()

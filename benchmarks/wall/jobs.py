@@ -48,12 +48,11 @@ class Job:
 
     @asynccontextmanager
     async def joined(self, pool: Pool) -> AsyncGenerator[None]:
-        """Connected; what it has not got by then is taken back."""
+        """Connected; what it has not got by then nobody reads."""
         async with AsyncExitStack() as stack:
             if self.door == "redis":
                 self._desk = Desk(pool.queue, self.name, WANT, tenant=TENANT, finished_s=self.done_s)
                 await stack.enter_async_context(self._desk.collecting())
-                stack.push_async_callback(self._desk.cancel_rest)
             else:
                 self._clients = await stack.enter_async_context(pool.clients(self.name))
             yield
