@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ class Served:
 def serve(options: VllmOptions) -> Served:
     """The model of a folder. It sets this process's thread count: it is meant to be alone in it."""
     check_folder(options.folder)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # where it is unset, vLLM goes down to one thread
     torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(options.folder)
     size = tokenizer_size(tokenizer)
