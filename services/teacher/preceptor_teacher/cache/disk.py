@@ -49,14 +49,19 @@ class DiskTier:
         self._lock = threading.Lock()
         self.counts = DiskCounts(corrupt=opened.corrupt)
         self.used_bytes = 0
-        self.trouble: str | None = None
+        self._troubles: dict[str, str] = {}  # reading or writing -> why; either may fail while the other works
 
     @classmethod
     def open(cls, folder: Path, disk_bytes: int) -> DiskTier:
         """The tier of a folder; `ConfigurationError` where it cannot be used."""
         tier = cls(open_environment(folder, disk_bytes), disk_bytes)
-        tier._guarded(tier._account)
+        tier._guarded("reading", tier._account)
         return tier
+
+    @property
+    def trouble(self) -> str | None:
+        """What failed when it was last tried."""
+        return "; ".join(f"the score cache's disk, {what}: {why}" for what, why in sorted(self._troubles.items())) or None
 
     def close(self) -> None:
         self._opened.close()
@@ -64,7 +69,7 @@ class DiskTier:
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The values that are there."""
         found: dict[bytes, bytes] = {}
-        self._guarded(lambda: self._get_many(keys, found))
+        self._guarded("reading", lambda: self._get_many(keys, found))
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
@@ -72,7 +77,7 @@ class DiskTier:
         waiting = [(key, value) for key, value in entries.items() if self._fits(value)]
         while waiting:
             batch = self._next_batch(waiting)
-            if not self._guarded(lambda batch=batch: self._put(batch)):
+            if not self._guarded("writing", lambda batch=batch: self._put(batch)):
                 self.counts.dropped += len(batch)
             del waiting[: len(batch)]
 
@@ -163,15 +168,15 @@ class DiskTier:
         with self._env.begin() as txn:
             self.used_bytes = Clock(txn, self._tables).used_bytes
 
-    def _guarded(self, work: Any) -> bool:
+    def _guarded(self, what: str, work: Any) -> bool:
         """False where the disk failed."""
         try:
             work()
         except (self._opened.error, OSError) as error:
-            self.trouble = f"the score cache's disk: {error}"
-            log.warning("score_cache_disk_failed", error=str(error))
+            self._troubles[what] = str(error)
+            log.warning("score_cache_disk_failed", what=what, error=str(error))
             return False
-        self.trouble = None
+        self._troubles.pop(what, None)
         return True
 
 

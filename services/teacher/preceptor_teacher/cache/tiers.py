@@ -98,10 +98,11 @@ class ScoreCache:
         loop = asyncio.get_running_loop()
         try:
             while self._unwritten:
-                batch, self._unwritten, self._unwritten_bytes = self._unwritten, {}, 0
+                batch, self._unwritten = self._unwritten, {}
                 await loop.run_in_executor(self._writer, self.disk.put_many, batch)
+                self._unwritten_bytes -= sum(map(len, batch.values()))  # until then they take memory
         finally:
-            self._writing = None
+            self._writing, self._unwritten_bytes = None, sum(map(len, self._unwritten.values()))
 
 
 def open_cache(settings: TeacherSettings) -> ScoreCache | None:

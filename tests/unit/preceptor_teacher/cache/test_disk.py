@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from hypothesis import strategies as st
 from preceptor.errors import ConfigurationError
 from preceptor_teacher.cache.disk import DiskTier, sealed, unsealed
 from preceptor_teacher.cache.eviction import footprint
+from preceptor_teacher.cache.memory import MemoryTier
+from preceptor_teacher.cache.secrets import TenantSecrets
+from preceptor_teacher.cache.tiers import ScoreCache
 from tests.unit.preceptor_teacher.cache.writer import MIB, key, value
 
 
@@ -190,6 +195,44 @@ def test_a_disk_that_fails_is_a_miss_and_is_told(tmp_path):
     tier.put_many({key(2): value(2)})
     assert tier.counts.dropped == 1
     assert "disk" in tier.trouble
+
+
+def test_a_disk_that_takes_nothing_is_told_although_it_can_be_read(tmp_path, monkeypatch):
+    with opened(tmp_path) as tier:
+        tier.put_many({key(1): value(1)})
+
+        def fails(*_):
+            raise OSError("read-only file system")
+
+        monkeypatch.setattr(tier, "_put", fails)
+        tier.put_many({key(2): value(2)})
+        assert tier.get_many([key(1)])
+        assert "writing: read-only" in tier.trouble
+        monkeypatch.undo()
+        tier.put_many({key(2): value(2)})
+        assert tier.trouble is None
+
+
+async def test_what_is_being_written_counts_as_unwritten(tmp_path, monkeypatch):
+    monkeypatch.setattr("preceptor_teacher.cache.tiers.MAX_UNWRITTEN_BYTES", 100)
+    began, go = asyncio.Event(), threading.Event()
+    tier, loop = DiskTier.open(tmp_path, 16 * MIB), asyncio.get_running_loop()
+
+    def put_many(entries):
+        loop.call_soon_threadsafe(began.set)
+        assert go.wait(20)
+
+    monkeypatch.setattr(tier, "put_many", put_many)
+    cache = ScoreCache(MemoryTier(0), tier, TenantSecrets(b"s" * 32))
+    cache.keep([(key(1), b"x" * 60)])
+    await began.wait()
+    cache.keep([(key(2), b"x" * 60)])
+    assert cache.dropped == 1
+    go.set()
+    await cache.flush()
+    cache.keep([(key(3), b"x" * 60)])
+    assert cache.dropped == 1
+    await cache.close()
 
 
 # ---- processes
