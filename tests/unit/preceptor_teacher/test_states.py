@@ -141,3 +141,16 @@ class Sized:
     """What `batches` asks of a work."""
 
     piece: Piece
+
+
+def test_a_task_that_only_found_another_s_cells_keeps_no_part_of_them(engine):
+    """A view of 32 tokens would keep all of the other's tensors in memory after the store has forgotten them."""
+    tokens, want = [n % 61 for n in range(130)], Want(sampled=True, deterministic=True)
+    for name, length in (("long", 130), ("short", 40)):
+        item = ScoreItem(Sequence.of(tokens[:35], tokens[35:length]), want)
+        [scored] = engine.score_growing([item], [Growth("job", name, open=False)])
+    assert scored.receipt.tokens_reused == 32
+    store = engine._scorers[0]._states
+    tensors = [tensor for state in store._states.values() for layer in state.key_values.layers for tensor in layer]
+    assert all(one.untyped_storage().nbytes() == one.numel() * one.element_size() for one in tensors)
+    assert store.tokens == 128

@@ -132,7 +132,8 @@ class Scorer:
         past = max((known for known in found if known is not None), key=lambda known: known.tokens, default=None)
         reused = 0 if past is None else past.tokens
         read = read_cells(self.model, ids, past, planned.first_state)
-        if key is not None and read.complete is not None and read.complete is not past:  # a part of another's would keep all of it
+        # Nothing new, nothing kept: a part of another task's tensors would keep all of them in memory, uncounted.
+        if key is not None and read.complete is not None and read.complete is not past:
             stores[-1].put(key, ids[: read.complete.tokens], read.complete)
         prefilled = time.perf_counter()
         got = answer_on_grid(self.model, planned, read.cells)
