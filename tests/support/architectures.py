@@ -48,6 +48,7 @@ GROWING_TOO: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 WHOLE_ONLY: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "bloom": ("BloomConfig", {"vocab_size": HEAD_ROWS, "hidden_size": 32, "n_layer": 2, "n_head": 4, **WIDE}, "position ids"),
+    "falcon_alibi": ("FalconConfig", {**PLAIN, "alibi": True}, "kept states fails"),
     "gemma2_sliding": ("Gemma2Config", {**SHAPE, **GEMMA, "sliding_window": 16}, "DynamicSlidingWindowLayer"),
     "gpt_neo": ("GPTNeoConfig", {**PLAIN, **LOCAL, "max_position_embeddings": 256}, "nats off"),
     "mamba": ("MambaConfig", {**PLAIN, "state_size": 8}, "position ids"),

@@ -24,8 +24,7 @@ def load_causal_lm(folder: Path, dtype: Dtype, device: str) -> Any:
     check_folder(folder)
     config = _config_of(folder)
     transformers.utils.logging.disable_progress_bar()  # a service's stderr is its log
-    # SDPA has no soft cap and leaves it out without a word: such a model has to run on the plain attention.
-    plain = {"attn_implementation": "eager"} if getattr(config, "attn_logit_softcapping", None) else {}
+    plain = {"attn_implementation": "eager"} if _needs_plain_attention(config) else {}
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
         folder, config=config, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False, **plain
     )
@@ -43,6 +42,11 @@ def _config_of(folder: Path) -> Any:
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         _refuse("the model is no causal language model", config)
     return config
+
+
+def _needs_plain_attention(config: Any) -> bool:
+    """SDPA has no soft cap and leaves it out without a word; Falcon scales its ALiBi otherwise there."""
+    return bool(getattr(config, "attn_logit_softcapping", None) or getattr(config, "alibi", False))
 
 
 def _refuse(why: str, config: Any) -> NoReturn:
