@@ -21,6 +21,7 @@ from preceptor.types import Scored, Sequence, Want
 WANT = Want(sampled=True)
 WITHIN_S = 900.0
 _numbers = itertools.count()  # of requests; a task's name is used once
+OPENING = 8  # tasks at once; as many as a queue has connections would leave none to read with
 IN_FLIGHT = 32  # requests of a job without a pace that are under way at once through gRPC
 Door = Literal["grpc", "redis"]
 
@@ -91,7 +92,7 @@ class Job:
             for _ in left:
                 await desk.open_whole(*self._next())
 
-        await asyncio.gather(*(one_after_another(self._desk) for _ in range(IN_FLIGHT)))
+        await asyncio.gather(*(one_after_another(self._desk) for _ in range(OPENING)))
 
     async def all_of(self, count: int) -> None:
         """So many requests as quickly as they are served. The queue holds all of them at once."""
