@@ -30,7 +30,8 @@ install: $(STAMP) ## Create .venv with everything for development (PIP_ARGS="...
 
 $(STAMP):
 	@"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@# An environment whose making was interrupted has a python without pip; venv completes it.
+	$(RUN) pip --version > /dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
 	$(RUN) pip install --quiet --editable '.[local,dev]' --constraint constraints/dev.txt $(PIP_ARGS)
 	rm -f $(VENV)/.installed-*
 	touch $@

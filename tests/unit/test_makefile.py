@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,16 @@ def test_install_is_done_once_for_the_same_wishes(checkout: Path) -> None:
     with (checkout / "constraints" / "dev.txt").open("a") as file:
         file.write("# changed\n")
     assert stamp(checkout) != first
+
+
+def test_an_environment_without_pip_is_completed(checkout: Path) -> None:
+    """What an interrupted install leaves: a python that runs, and no pip."""
+    venv.create(checkout / ".venv", with_pip=False)
+    said = subprocess.run(
+        ["make", "install", "PYTHON=false"], cwd=checkout, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert said.returncode
+    assert "No module named pip" not in said.stderr, "the wrong python was asked: the one without pip"
 
 
 def test_pip_arguments_reach_pip(checkout: Path) -> None:

@@ -35,6 +35,11 @@ def print_failure(error: PreceptorError, *, debug: bool) -> None:
     if debug:
         trace = "".join(traceback.format_exception(error))
         print(redact_text(trace), file=sys.stderr)
-    print(redact_text(f"{error.code}: {error.message}"), file=sys.stderr)
+    print(_harmless(redact_text(f"{error.code}: {error.message}")), file=sys.stderr)
     if error.hint:
-        print(redact_text(f"  hint: {error.hint}"), file=sys.stderr)
+        print(_harmless(redact_text(f"  hint: {error.hint}")), file=sys.stderr)
+
+
+def _harmless(text: str) -> str:
+    """What others chose, such as a name in a file, must not move the cursor or recolour the terminal; lines stay lines."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)

@@ -46,6 +46,7 @@ class Board:
         self._steps = self._step = 0
         self._accuracy: float | None = None
         self._newest: Event = {}
+        self._controls: dict[str, int] = {}
 
     def take(self, event: Event) -> None:
         """Remember what an event says."""
@@ -57,6 +58,8 @@ class Board:
                 self._last = f"{event['correct']} of {event['asked']} right at step {event['step']}"
             case "step":
                 self._step, self._newest = event["step"], event
+            case "control":
+                self._controls[event["run"]] = event["step"]
             case _:
                 self._last = "done"
 
@@ -77,13 +80,15 @@ class Board:
         losses = f"loss {_told(new.get('loss'))}  grad norm {_told(new.get('grad_norm'))}"
         drawn, scored = _told(new.get("generated_tokens_per_s"), ".0f"), _told(new.get("scored_rows_per_s"), ".0f")
         depth = f"{_told(new.get('queue_depth'), 'd')} tasks open when the last rollout closed"
+        beside = ", ".join(f"{label} {step} of {self._steps}" for label, step in self._controls.items())
         return {
-            "run": f"{self._run}  step {self._step} of {self._steps}",
+            "run": f"{self._run}  step {self._step} of {self._steps}" if self._run else "starting",
             "reverse KL": f"{_told(new.get('reverse_kl'))}  {losses}",
             "held-out accuracy": _told(self._accuracy, ".1%") + (f"  ({self._last})" if self._last else ""),
             "speed": f"{drawn} tokens/s drawn  {scored} rows/s scored",
             "queue": f"{depth}  weights of step {new.get('weight_step', '-')}",
             "bottleneck": f"{new.get('bottleneck', '-')}  {spent}",
+            **({"now, its controls": beside} if beside else {}),
         }
 
 

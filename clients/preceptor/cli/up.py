@@ -17,6 +17,7 @@ from preceptor.errors import ConfigurationError
 from preceptor.extras import require_extra
 from preceptor.local.stack import Section, ServicePlan, Stack, build_stack
 from preceptor.local.supervisor import Event, Supervisor
+from preceptor.local.valkey import SECRET
 
 SETTINGS: dict[Section, type[TeacherSettings | RolloutSettings | StudentSettings]] = {
     "teacher": TeacherSettings,
@@ -73,7 +74,7 @@ async def _keep(stack: Stack) -> None:
     async with Supervisor(stack.stages, on_event=_tell) as supervisor:
         for name, doors in stack.doors.items():
             say(f"{name:8} gRPC {doors.grpc}   REST {doors.rest}")
-        say(f"queue    {stack.queue.url}, password in {stack.queue.folder}")
+        say(f"queue    {stack.queue.url}, password in {stack.queue.folder / SECRET}")
         say("up; Ctrl-C stops all")
         watching = asyncio.create_task(supervisor.watch())
         told = asyncio.create_task(stopping.wait())

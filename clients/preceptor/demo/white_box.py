@@ -13,6 +13,7 @@ from preceptor.demo.pair import TEACHER_NAME, Pair
 from preceptor.demo.runs import DemoRun, answers_of, events_of, plan_of, train
 from preceptor.learner import RunFolder, Watch
 from preceptor.learner.connect import connected
+from preceptor.learner.events import Event
 from preceptor.local.stack import ServicePlan, Stack, build_stack
 from preceptor.report import Criterion, RunCurves, Sample
 
@@ -79,8 +80,8 @@ async def run_demo(stack: Stack, pair: Pair, runs: Path, watch: Watch, steps: in
     distilled = await train(distil, stack.client(), runs, watch)
     writers = {TEACHER_NAME: WRITER}
     controls = await asyncio.gather(
-        train(permuted, stack.client(), runs, _quiet),
-        train(sft, stack.client(writers=writers), runs, _quiet),
+        train(permuted, stack.client(), runs, _beside(permuted, watch)),
+        train(sft, stack.client(writers=writers), runs, _beside(sft, watch)),
     )
     return DemoResult(teacher, distilled, controls, _samples(runs, distil, teacher), look)
 
@@ -110,5 +111,11 @@ def _points(value: float) -> str:
     return f"{value:.1f} points"
 
 
-def _quiet(_: object) -> None:
-    """Controls show their result, not their way."""
+def _beside(run: DemoRun, watch: Watch) -> Watch:
+    """Of a control only how far it is: its numbers would read as those of the run."""
+
+    def told(event: Event) -> None:
+        if event["event"] in ("started", "step"):
+            watch({"event": "control", "run": run.label, "step": event["step"]})
+
+    return told

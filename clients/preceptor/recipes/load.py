@@ -53,7 +53,9 @@ def override(recipe: dict[str, Any], text: str) -> None:
     """Sets one value in plain data; the last part of the key may be new, the way to it may not."""
     key, found, value = text.partition("=")
     if not found or not key:
-        raise ConfigurationError(f"{text!r} is no override", field="override", value=text, limit="dotted.key=value")
+        raise ConfigurationError(
+            f"{text!r} is no override", field="override", value=text, limit="dotted.key=value", hint="write schedule.steps=5"
+        )
     *way, last = key.split(".")
     at: Any = recipe
     for part in way:

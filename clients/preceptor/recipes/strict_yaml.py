@@ -15,6 +15,7 @@ import yaml
 from preceptor.errors import ConfigurationError
 
 MAX_FILE_BYTES = 1 << 20
+MAX_VALUES = 1 << 17
 
 
 class CoreLoader(yaml.SafeLoader):
@@ -61,6 +62,7 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         root = yaml.compose(text, Loader=CoreLoader)
         if root is not None:
+            _check_size(root, where)
             _check_keys(root, where)
         return yaml.load(text, Loader=CoreLoader)  # noqa: S506  # a safe loader
     except yaml.YAMLError as error:
@@ -68,8 +70,34 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f":{mark.line + 1}" if isinstance(mark, yaml.Mark) else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise ConfigurationError(f"{where}{line}: {problem}", field="recipe", value=where) from error
-    except (RecursionError, ValueError) as error:  # PyYAML lets ValueError of `!!int x` through
+    except RecursionError as error:
+        raise ConfigurationError(f"{where}: nested too deeply", field="recipe", value=where) from error
+    except ValueError as error:  # PyYAML lets ValueError of `!!int x` through
         raise ConfigurationError(f"{where}: {error}", field="recipe", value=where) from error
+
+
+def _check_size(root: yaml.Node, where: str) -> None:
+    """Aliases are written out when a recipe is read: a few lines of them can stand for billions of values, or for themselves."""
+    counted: dict[yaml.Node, int | None] = {}
+
+    def values(node: yaml.Node) -> int:
+        if node not in counted:
+            counted[node] = None
+            counted[node] = 1 + sum(map(values, _inside(node)))
+        found = counted[node]
+        if found is None or found > MAX_VALUES:
+            what = "an alias contains itself" if found is None else "its aliases stand for too many values"
+            line = node.start_mark.line + 1
+            raise ConfigurationError(f"{where}:{line}: {what}", field="recipe", value=where, limit=f"<= {MAX_VALUES} values")
+        return found
+
+    values(root)
+
+
+def _inside(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [one for pair in node.value for one in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _check_keys(node: yaml.Node, where: str) -> None:

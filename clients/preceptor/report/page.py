@@ -17,7 +17,8 @@ h1 { font-size: 28px; margin: 0 0 4px; letter-spacing:-.01em; }
 h2 { font-size: 18px; margin: 0 0 6px; }
 p { margin: 4px 0 12px; } .soft { color: var(--soft); font-size: 14px; }
 section { background: var(--card); border:1px solid var(--line); border-radius: 12px; padding: 18px 20px; margin: 18px 0; }
-.pair { display:grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 18px; } .pair section { margin: 0; }
+.pair { display:grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 18px; }
+.pair section { margin: 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; } .scroll { overflow-x: auto; }
 th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } tr:last-child td { border-bottom: 0; }

@@ -167,7 +167,7 @@ def engine_spec(settings: RolloutSettings) -> EngineSpec:
         raise ConfigurationError(
             "no student is configured",
             field="rollout.model",
-            hint="name its folder with --model FOLDER or --model NAME=FOLDER",
+            hint="give NAME=FOLDER as --model of the service, PRECEPTOR_ROLLOUT_MODEL, or rollout.model in a file",
         )
     name, separator, folder = settings.model.rpartition("=")
     name = check_name(name if separator else Path(folder).resolve().name, "rollout.model")

@@ -172,7 +172,7 @@ def engine_spec(settings: StudentSettings) -> EngineSpec:
     if settings.model is None:
         raise ConfigurationError(
             "the student service has no model", field="model", value="unset",
-            hint="name its folder with --model FOLDER or --model NAME=FOLDER",
+            hint="give NAME=FOLDER as --model of the service, PRECEPTOR_STUDENT_MODEL, or student.model in a file",
         )  # fmt: skip
     name, separator, folder = settings.model.rpartition("=")
     base = Path(folder).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -236,7 +237,10 @@ def add_auto_map(folder):
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
+        (shutil.rmtree, "is no folder"),
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "holds no object"),
         (lambda folder: (folder / "model.safetensors").unlink(), "safetensors"),
         (add_auto_map, "code of its own"),
     ],

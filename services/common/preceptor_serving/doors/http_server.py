@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from preceptor.errors import Unavailable
 from preceptor_serving.doors.addresses import listening_socket
+from preceptor_serving.doors.http_protocol import PunctualProtocol
 
 CUT_OFF_S = 1  # for replies that are still being written when the door closes; requests were finished before
 
@@ -37,6 +38,7 @@ class HttpDoor:
                 proxy_headers=False,
                 lifespan="off",
                 ws="none",
+                http=PunctualProtocol,
                 limit_concurrency=max_connections,
                 timeout_graceful_shutdown=CUT_OFF_S,
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from preceptor.errors import TooLarge
+from preceptor.errors import DeadlineExceeded, TooLarge
 from preceptor_serving.auth.credentials import split_key_path
 from preceptor_serving.doors.rest_errors import Refused, error_response
 from preceptor_serving.frame.call import Arrival, Door
@@ -18,6 +18,8 @@ SCOPE_KEY = "preceptor.intake"
 UNREAD = "unread"  # the method label of a request that was refused before it was routed
 LINGER_S = 2.0
 LINGER_BYTES = 64 << 20
+BODY_GRACE_S = 20.0
+SLOWEST_BYTES_PER_S = 32 << 10  # slower than that, and a body is a way to hold a connection
 
 
 @dataclass(slots=True)
@@ -61,10 +63,11 @@ class _Body:
     def __init__(self, receive: Receive, send: Send, intake: Intake, max_bytes: int, *, can_linger: bool) -> None:
         self._receive, self._send, self._intake = receive, send, intake
         self._unread = can_linger
+        self._began: float | None = None
         self.max_bytes = max_bytes
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message = await self._next()
         self._intake.received_bytes += len(message.get("body", b""))
         if not message.get("more_body", False):
             self._unread = False
@@ -72,6 +75,27 @@ class _Body:
         if self._intake.received_bytes > self.max_bytes:
             raise Refused(self.too_large(self._intake.received_bytes))
         return message
+
+    async def _next(self) -> Message:
+        """The next part. While the body lasts it has a deadline, which moves on with the bytes that came."""
+        if self._intake.body_read.is_set():
+            return await self._receive()  # a wait for the client to leave
+        clock = asyncio.get_running_loop().time
+        self._began = clock() if self._began is None else self._began
+        try:
+            async with asyncio.timeout_at(self._began + BODY_GRACE_S + self._intake.received_bytes / SLOWEST_BYTES_PER_S):
+                return await self._receive()
+        except TimeoutError:
+            raise Refused(self._too_slow(clock() - self._began)) from None
+
+    def _too_slow(self, waited_s: float) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            "the body came too slowly",
+            field="body",
+            value=f"{self._intake.received_bytes} bytes in {waited_s:.0f} s",
+            limit=f"{BODY_GRACE_S:.0f} s, and 1 s more for each {SLOWEST_BYTES_PER_S} bytes",
+            hint="send Content-Length and the whole body at once",
+        )
 
     async def send(self, message: Message) -> None:
         ends = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from preceptor.errors import ConfigurationError
 
@@ -17,12 +17,25 @@ HASH_BLOCK_BYTES = 8 << 20
 
 def check_folder(folder: Path) -> None:
     """Refuses what is no model folder, weights in other formats, and models that bring their own code."""
+    if not folder.is_dir():
+        _refuse(folder, "is no folder", "a model folder")
     if not (folder / "config.json").is_file():
         _refuse(folder, "has no config.json", "a model folder")
     if not any(folder.glob("*.safetensors")):
         _refuse(folder, "has no *.safetensors", "safetensors weights")
-    if "auto_map" in json.loads((folder / "config.json").read_text()):
+    if "auto_map" in _configuration(folder):
         _refuse(folder, "brings code of its own (auto_map)", "a model class of transformers")
+
+
+def _configuration(folder: Path) -> dict[str, object]:
+    """The object in its config.json."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{folder} has a config.json that cannot be read: {error}", field="folder") from None
+    if not isinstance(values, dict):
+        _refuse(folder, "has a config.json that holds no object", "a model folder")
+    return values
 
 
 def folder_sha256(folder: Path) -> bytes:
@@ -45,5 +58,5 @@ def file_sha256(path: Path) -> bytes:
     return digest.digest()
 
 
-def _refuse(folder: Path, why: str, limit: str) -> None:
+def _refuse(folder: Path, why: str, limit: str) -> NoReturn:
     raise ConfigurationError(f"{folder} {why}", field="folder", value=str(folder), limit=limit)

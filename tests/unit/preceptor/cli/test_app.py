@@ -132,3 +132,11 @@ def test_a_new_command_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert run(["--help"]) == 0
     assert "Which libc." in capsys.readouterr().out
     assert app.called_command(["platform"]) == "platform"
+
+
+def test_what_a_name_carries_cannot_steer_the_terminal(
+    fail_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(errors.NotFound("no run \x1b[2Jä\r\x07\u202e", hint="é\x9b31m"))
+    run(["version"])
+    assert capsys.readouterr().err == "NOT_FOUND: no run \\x1b[2Jä\\r\\x07\\u202e\n  hint: é\\x9b31m\n"

@@ -97,6 +97,18 @@ def test_the_board_keeps_the_newest_numbers() -> None:
     assert board.table().row_count == len(facts)
 
 
+def test_the_board_says_that_it_starts_and_how_far_the_controls_are() -> None:
+    board = Board()
+    assert board.facts()["run"] == "starting"
+    board.take({"event": "started", "run": "r", "steps": 9, "step": 0})
+    assert "now, its controls" not in board.facts()
+    board.take({"event": "control", "run": "shuffled", "step": 0})
+    board.take({"event": "control", "run": "sft", "step": 4})
+    board.take({"event": "control", "run": "shuffled", "step": 1})
+    assert board.facts()["now, its controls"] == "shuffled 1 of 9, sft 4 of 9"
+    assert board.facts()["run"] == "r  step 0 of 9"
+
+
 def test_writers_are_named_one_by_one() -> None:
     assert writers_of(ClientSettings()) == {}
     assert writers_of(ClientSettings(writers="a=h:1, b=g:2")) == {"a": "h:1", "b": "g:2"}

@@ -21,6 +21,7 @@ from preceptor.recipes import (
     recipe_from,
     recipe_json_schema,
 )
+from preceptor.recipes.load import override
 from preceptor.recipes.ops import OPS
 from preceptor.recipes.strict_yaml import parse_yaml, read_yaml
 from preceptor.types import TailOf
@@ -250,3 +251,35 @@ def described_models():
 
     names = ("Data", "Source", "Teacher", "Term", "Optimizer", "Steps", "Evaluation", "Recipe")
     return [*(getattr(schema, name) for name in names), schedules.Ramp]
+
+
+def laughs(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{one}: &a{one} [{', '.join([f'*a{one - 1}'] * 9)}]" for one in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (laughs(30), "r:6: its aliases stand for too many values"),
+        ("a: &x [1, *x]", "an alias contains itself"),
+        ("a: &x {b: {c: *x}}", "an alias contains itself"),
+        ("a: " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
+    ],
+    ids=["billions", "a list in itself", "a mapping in itself", "deep"],
+)
+def test_a_document_that_cannot_be_written_out_is_refused(text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        parse_yaml(text, "r")
+
+
+def test_an_alias_saves_writing_the_same_twice() -> None:
+    assert parse_yaml("a: &x [1, 2]\nb: *x\nc: {<<: {d: *x}}", "r") == {"a": [1, 2], "b": [1, 2], "c": {"d": [1, 2]}}
+
+
+def test_an_override_without_a_value_says_how_one_is_written() -> None:
+    values: dict[str, object] = {}
+    with pytest.raises(ConfigurationError) as refused:
+        override(values, "schedule.steps")
+    assert "=" in (refused.value.hint or "")
