@@ -40,6 +40,11 @@ class Kind:
     suffix: str
     options: Mapping[str, Any]
     size: Size
+    tokens_per_s: float | None = None  # of a worker, where it is known better than by measuring
+
+    def batch_s(self, measured_tokens_per_s: float) -> float:
+        """What one full batch takes a worker."""
+        return PoolPolicy().batch_tokens / (self.tokens_per_s or measured_tokens_per_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Found:
 def kinds(tokens_per_s: float) -> dict[str, Kind]:
     fake = {"engine": "fake", "tokens_per_s": tokens_per_s}
     return {
-        "fake": Kind(f"fake, {tokens_per_s:,.0f} tokens/s a worker", "", fake, Size(TOKENS, 61)),
+        "fake": Kind(f"fake, {tokens_per_s:,.0f} tokens/s a worker", "", fake, Size(TOKENS, 61), tokens_per_s),
         "hf": Kind("hf, bundled teacher", ".hf", {"folder": str(BUNDLED)}, Size(TINY_TOKENS, 261)),
     }
 
@@ -70,7 +75,7 @@ async def one_pool(kind: Kind, folder: Path, weights: Sequence[float], options: 
             alone_s.append(await drain_s(running, one_job(kind.size), count))
             ratios.append(alone_s[-1] / await drain_s(running, eight_jobs(kind.size), count))
         per_s = count / median(alone_s)
-        batch_s = PoolPolicy().batch_tokens / kind.size.tokens / (per_s / workers)
+        batch_s = kind.batch_s(per_s * kind.size.tokens / workers)
         crowd = await contended(running, kind.size, weight, per_s, batch_s, options.seconds)
     return Found(ratios, per_s, crowd, os.getloadavg()[0])
 
