@@ -112,9 +112,10 @@ def test_a_file_that_is_full_before_its_account_is_makes_more_room(tmp_path, mon
     rng = random.Random(5)
     with opened(tmp_path, 2 * MIB) as tier:
         for n in range(0, 1200, 8):
-            dropped = tier.counts.dropped
+            given_up = tier.counts.dropped + tier.counts.evictions
             tier.put_many({key(m): value(m, rng.choice([900, 5000, 20_000])) for m in range(n, n + 8)})
-            assert len(tier.get_many([key(m) for m in range(n, n + 8)])) + tier.counts.dropped - dropped == 8
+            missing = 8 - len(tier.get_many([key(m) for m in range(n, n + 8)]))
+            assert missing <= tier.counts.dropped + tier.counts.evictions - given_up
             assert file_bytes(tmp_path) <= 2 * MIB
         assert tier.counts.dropped < 120
         assert tier.used_bytes > MIB / 2
