@@ -13,7 +13,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from preceptor.errors import Corrupt, InvalidArgument
 from preceptor.journal.frame import Entry, Record
@@ -184,9 +184,7 @@ def from_record(record: Record) -> JournalRecord:
 def _build(kind: type[JournalRecord], payload: bytes) -> JournalRecord:
     (header_bytes,) = _LENGTH.unpack_from(payload)
     start = _LENGTH.size + header_bytes
-    header = json.loads(payload[_LENGTH.size : start])
-    if not isinstance(header, dict):
-        raise TypeError("its header is not an object")
+    header = _header(payload[_LENGTH.size : start])
     parts = iter(_split(payload, start, header.pop("parts")))
     values: dict[str, Any] = {}
     for field in fields(kind):
@@ -200,6 +198,13 @@ def _build(kind: type[JournalRecord], payload: bytes) -> JournalRecord:
     if header or next(parts, None) is not None:
         raise ValueError(f"{kind.__name__} has more than it should: {sorted(header)}")
     return kind(**values)
+
+
+def _header(text: bytes) -> dict[str, Any]:
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise TypeError("its header is not an object")
+    return cast("dict[str, Any]", header)
 
 
 def _taken(parts: Iterator[bytes]) -> bytes:

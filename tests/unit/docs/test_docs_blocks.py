@@ -20,7 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 EXCUSE = re.compile(r"<!-- no-test: (.+?) -->\s*\Z")
 RUNNERS = {"python": [sys.executable, "-"], "bash": ["bash", "-euo", "pipefail", "-s"]}
-TIMEOUT_S = 60
+TIMEOUT_S = 110
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The closed-form baseline of k1: its own expectation under the student is taken away, which leaves the mean of the gradient as it is."""
+"""The closed-form baseline of k1: its own expectation under the student is taken away, which leaves the mean of the gradient
+as it is."""
 
 from preceptor.recipes.ops.spec import Kind, OpSpec
 
