@@ -98,6 +98,7 @@ async def over_processes(folder: Path, deaths: list[tuple[str, int, str]]) -> No
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_processes_and_a_single_one_end_with_the_same_weights(tmp_path: Path, single: Path) -> None:
     asyncio.run(over_processes(tmp_path, []))
     assert losses(tmp_path / "runs") == losses(single)

@@ -50,6 +50,7 @@ def steps(folder: Path) -> list[int]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_then_resume(tmp_path: Path) -> None:
     first = learn(tmp_path)
     stop_after_a_step(first, signal.SIGINT)

@@ -121,6 +121,7 @@ async def test_all_doors_give_the_same_bits_and_the_whole_models_numbers(tmp_pat
         assert np.abs(scored.rows.sampled - exact).max() <= 1e-5
 
 
+@pytest.mark.slow
 async def test_a_file_names_several_teachers_and_their_aliases(tmp_path: Path):
     file = tmp_path / "teachers.yaml"
     tiny = {"folder": str(BUNDLED_TEACHER), "aliases": ["default"]}

@@ -172,6 +172,7 @@ def run_through(scheduler: Scheduler, tasks: int, flows: int, deadline: Callable
 ROOMY = QueueLimits(flow_tasks=10**6, flow_tokens=10**9, total_tasks=10**6, total_tokens=10**9)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tasks_complete() -> None:
     assert run_through(Scheduler(RULE, limits=ROOMY), 100_000, flows=8, deadline=lambda number: 1e9 + number) == 100_000
 
