@@ -21,12 +21,13 @@ ENVIRON = {
     "PRECEPTOR_STUDENT_MODEL": STUDENT,
 }
 
-STEPS = 9  # so many that a signal after the first one arrives before the last, also on a busy machine
+STEPS = 40  # a quick machine does nine of them before a signal after the first is heard
 
 
 def learn(folder: Path, *words: str) -> subprocess.Popen[str]:
     recipe = ROOT / "recipes" / "tiny-reverse-kl.yaml"
-    options = (f"schedule.steps={STEPS}", "schedule.prompts_per_step=4", "evaluation.prompts=4", "--run", "mine", "--inline")
+    sizes = (f"schedule.steps={STEPS}", "schedule.prompts_per_step=4", f"evaluation.every_steps={STEPS}", "evaluation.prompts=4")
+    options = (*sizes, "--run", "mine", "--inline")
     command = [sys.executable, "-m", "preceptor", "learn", str(recipe), *options, *words]
     return subprocess.Popen(command, cwd=folder, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
