@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
-from preceptor.error_details import detail_of
 from preceptor.errors import Corrupt, Fenced, InvalidArgument
 from preceptor.logs import get_logger
-from preceptor.queue.envelopes import Blame, blame_of, letter_of
+from preceptor.queue.envelopes import Blame, blame_of
 from preceptor.queue.keys import Flow
-from preceptor.queue.redis.doors import milliseconds, new_op
+from preceptor.queue.redis.doors import milliseconds
 from preceptor.queue.redis.replies import task_row
 from preceptor.queue.redis.work import RedisWork
 from preceptor.queue.stored import stored
-from preceptor.queue.types import Clock, Lease, Reclaimed, TaskState
+from preceptor.queue.types import Lease, Reclaimed, TaskState
 from preceptor.queue.values import TaskRow
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
@@ -24,9 +21,6 @@ RECLAIM_LIMIT = 256
 
 class RedisFailures(RedisWork):
     """The rest of `preceptor.queue.protocol.Work`."""
-
-    letter_clock: Clock = time.time
-    """What dates the letters. Nothing is decided by it."""
 
     async def fail(self, lease: Lease, error: common_pb2.ErrorDetail) -> TaskState:
         """See `Work.fail`."""
@@ -70,44 +64,6 @@ class RedisFailures(RedisWork):
         except Fenced:  # its holder was only slow, or somebody else took it back first
             return None
         return Reclaimed(flow, task_id, state, row.worker)
-
-    async def _strike(
-        self,
-        flow: Flow,
-        task: teacher_pb2.ScoreTask,
-        fence: bytes,
-        reason: common_pb2.ErrorDetail,
-        *,
-        death: bool,
-        expired: bool = False,
-        strikes: int | None = None,
-    ) -> TaskState:
-        limit = strikes or self._bounds.strikes
-        letter, told = letter_of(task, reason, limit, milliseconds(self.letter_clock()))
-        (state,) = await self._on_task(
-            "strike_task",
-            flow,
-            task.task_id,
-            fence=fence,
-            op=new_op(),
-            death=int(death),
-            expired=int(expired),
-            strikes=limit,
-            letter=letter.SerializeToString(),
-            told=told.SerializeToString(),
-            reason=reason.SerializeToString(),
-            kept_ms=self._kept_ms,
-            letters_ms=milliseconds(self._bounds.dead_letters_s),
-        )
-        return TaskState(state.decode())
-
-    async def _bury(self, flow: Flow, task_id: str, fence: bytes, error: Corrupt) -> None:
-        """A task that nobody can read is a dead letter at once; what even the server cannot read is left to expire."""
-        task = teacher_pb2.ScoreTask(task_id=task_id)
-        try:
-            await self._strike(flow, task, fence, detail_of(error), death=False, strikes=1)
-        except (Corrupt, Fenced) as refused:
-            log.warning("task_unreadable", task_id=task_id, error=refused.message)
 
 
 def _death_of(row: TaskRow) -> common_pb2.ErrorDetail:

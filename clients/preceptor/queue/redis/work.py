@@ -11,7 +11,8 @@ from preceptor.queue import parts
 from preceptor.queue.envelopes import SCHEMA, Packed, pack
 from preceptor.queue.keys import Flow, flows_key
 from preceptor.queue.ranks import BANDS, SPAN, range_start
-from preceptor.queue.redis.doors import Part, flow_field, milliseconds, new_op, score_text
+from preceptor.queue.redis.doors import flow_field, milliseconds, new_op, score_text
+from preceptor.queue.redis.endings import RedisEndings
 from preceptor.queue.redis.link import Value
 from preceptor.queue.redis.replies import fence_in, pairs, task_row
 from preceptor.queue.stored import stored
@@ -21,7 +22,7 @@ from preceptor.types import ModelRef
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
 
-class RedisWork(Part):
+class RedisWork(RedisEndings):
     """`preceptor.queue.protocol.Work`, but for what failures do (`failures.py`)."""
 
     async def ready_bands(self, teacher: str) -> tuple[ReadyBand, ...]:
@@ -124,10 +125,6 @@ class RedisWork(Part):
         except Corrupt as error:
             await self._bury(flow, task_id, fence_in(flat), error)
             return None
-
-    async def _bury(self, flow: Flow, task_id: str, fence: bytes, error: Corrupt) -> None:
-        """Ends a task that nobody can read; `failures.py` says how."""
-        raise NotImplementedError
 
     async def _ended_late(self, lease: Lease, now_ms: int) -> bool:
         """True for a task whose deadline has passed: it ends here, uncomputed, and its learner is told."""
