@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from preceptor import wire
-from preceptor.client.channel import Connection, Target
+from preceptor.client.channel import Target
+from preceptor.client.connected import Connected
 from preceptor.client.sync import SyncLoop
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
@@ -121,11 +122,11 @@ def user_says(text: str) -> Conversation:
     return Conversation((Message("user", text),))
 
 
-class AsyncRolloutClient:
+class AsyncRolloutClient(Connected):
     """Made and used inside one event loop. `target` is an address, or a `Target` with key and deadline."""
 
     def __init__(self, target: str | Target) -> None:
-        self.connection = Connection(Target(target) if isinstance(target, str) else target)
+        super().__init__(target)
         self._describe = self.connection.unary(f"{SERVICE}/Describe", rollout_pb2.RolloutDescribeReply)
         self._render = self.connection.unary(f"{SERVICE}/Render", rollout_pb2.RenderReply)
         self._pieces = self.connection.unary(f"{SERVICE}/Pieces", rollout_pb2.PiecesReply)
@@ -164,15 +165,6 @@ class AsyncRolloutClient:
         request = rollout_pb2.LoadWeightsRequest(version=rollout_pb2.WeightVersion(model=wire.model_ref_to_proto(version)))
         reply = await self.connection.call(self._load_weights, request, deadline_s=deadline_s)
         return reply.load_s
-
-    async def close(self) -> None:
-        await self.connection.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 class RolloutClient:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import grpc.aio
 
 from preceptor import wire
-from preceptor.client.channel import Connection, Target
+from preceptor.client.channel import Target
+from preceptor.client.connected import Connected
 from preceptor.rpc_errors import from_rpc
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import student_pb2
@@ -36,11 +36,11 @@ class RunStatus:
     published: ModelRef | None
 
 
-class AsyncStudentClient:
+class AsyncStudentClient(Connected):
     """Made and used inside one event loop. `target` is an address, or a `Target` with key and deadline."""
 
     def __init__(self, target: str | Target) -> None:
-        self.connection = Connection(Target(target) if isinstance(target, str) else target)
+        super().__init__(target)
         self._status = self.connection.unary(f"{SERVICE}/Status", student_pb2.StudentStatus)
         self._open_run = self.connection.unary(f"{SERVICE}/OpenRun", student_pb2.StudentStatus)
         self._step = self.connection.channel.stream_unary(
@@ -88,15 +88,6 @@ class AsyncStudentClient:
         request = student_pb2.PublishRequest(run=run, epoch=epoch)
         reply = await self.connection.call(self._publish, request, deadline_s=deadline_s)
         return wire.model_ref_from_proto(reply.model)
-
-    async def close(self) -> None:
-        await self.connection.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 def step_messages(

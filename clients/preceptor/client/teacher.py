@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from preceptor import wire
-from preceptor.client.channel import Connection, Target
+from preceptor.client.channel import Target
+from preceptor.client.connected import Connected
 from preceptor.client.grading import VERBAL, Graded, GradeOptions, grade_request, read_verdicts
 from preceptor.client.sync import SyncLoop
 from preceptor.error_details import error_of
@@ -38,11 +39,11 @@ class ScoreOptions:
 NO_OPTIONS = ScoreOptions()
 
 
-class AsyncTeacherClient:
+class AsyncTeacherClient(Connected):
     """Made and used inside one event loop. `target` is an address, or a `Target` with key and deadline."""
 
     def __init__(self, target: str | Target) -> None:
-        self.connection = Connection(Target(target) if isinstance(target, str) else target)
+        super().__init__(target)
         self._describe = self.connection.unary(f"{SERVICE}/Describe", teacher_pb2.DescribeReply)
         self._score = self.connection.unary(f"{SERVICE}/Score", teacher_pb2.ScoreReply)
         self._grade = self.connection.unary(f"{SERVICE}/Grade", teacher_pb2.GradeReply)
@@ -75,15 +76,6 @@ class AsyncTeacherClient:
         """How the service stands: engines, queues, what is wrong."""
         reply = await self.connection.call(self._status, teacher_pb2.StatusRequest(), deadline_s=deadline_s)
         return wire.teacher_status_from_proto(reply)
-
-    async def close(self) -> None:
-        await self.connection.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 class TeacherClient:

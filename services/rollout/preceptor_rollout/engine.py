@@ -19,7 +19,7 @@ from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import chunks
 from preceptor_rollout.calls import GENERATE, PIECES, RENDER, STUDENT
 from preceptor_rollout.growth import Growth
-from preceptor_rollout.options import EngineOptions
+from preceptor_rollout.options import GenerationOptions
 from preceptor_rollout.pieces import Pieces
 from preceptor_rollout.render import render
 from preceptor_rollout.student import Student, load_student, load_vocabulary
@@ -31,13 +31,13 @@ TURN_S = 0.1  # at most so long, plus one token, until a cancelled unit stops an
 
 def create(options: Mapping[str, Any]) -> GenerationEngine:
     """The factory that the engine registry names."""
-    return GenerationEngine(EngineOptions.from_mapping(options))
+    return GenerationEngine(GenerationOptions.from_mapping(options))
 
 
 class GenerationEngine:
     """An `Engine` over transformers. It sets this process's thread count: it is meant to be alone in it."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: GenerationOptions) -> None:
         torch.set_num_threads(options.threads)
         self.options = options
         self._vocabulary = load_vocabulary(options.folder)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from preceptor.config.settings import RolloutSettings
-from preceptor.errors import ConfigurationError
-from preceptor.suggest import did_you_mean
+from preceptor_serving.engines.options import EngineOptions
 from preceptor_serving.models.folder import Dtype
 
 
-class EngineOptions(BaseModel):
+class GenerationOptions(EngineOptions):
     """One student in one process. Defaults are those of the service's settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    called: ClassVar[str] = "generation"
 
     name: str
     """The name of the student in every `ModelRef`."""
@@ -42,16 +40,3 @@ class EngineOptions(BaseModel):
 
     max_versions: int = Field(default=RolloutSettings.model_fields["max_versions"].default, ge=1)
     """Versions of the weights that are kept in memory; those that running groups still use are not counted."""
-
-    @classmethod
-    def from_mapping(cls, options: Mapping[str, Any]) -> Self:
-        """Options from a configuration; the first wrong one is named."""
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            hint = did_you_mean(field, cls.model_fields) if first["type"] == "extra_forbidden" else ""
-            raise ConfigurationError(
-                f"the generation engine's option {field}: {first['msg']}", field=field, value=first.get("input", ""), hint=hint
-            ) from error

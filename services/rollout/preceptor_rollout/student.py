@@ -12,7 +12,7 @@ import transformers
 
 from preceptor.errors import ConfigurationError, WrongPair
 from preceptor.types import Capabilities, ModelInfo, ModelRef
-from preceptor_rollout.options import EngineOptions
+from preceptor_rollout.options import GenerationOptions
 from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
 from preceptor_serving.models.folder import folder_sha256
 from preceptor_serving.models.load import load_causal_lm, load_tokenizer, max_tokens
@@ -54,7 +54,7 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     return Vocabulary(tokenizer, tokenizer_size(tokenizer), tokenizer_sha256(tokenizer), template_sha256(tokenizer))
 
 
-def load_student(options: EngineOptions, folder: Path, vocabulary: Vocabulary, ref: ModelRef | None) -> Student:
+def load_student(options: GenerationOptions, folder: Path, vocabulary: Vocabulary, ref: ModelRef | None) -> Student:
     """The student of a folder. Without a `ref` its manifest digest is computed from the folder's files."""
     model = load_causal_lm(folder, options.dtype, options.device)
     _check_same_tokenizer(folder, vocabulary)
@@ -92,7 +92,7 @@ def _check_same_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
         )
 
 
-def _info(model: Any, ref: ModelRef, options: EngineOptions, vocabulary: Vocabulary) -> ModelInfo:
+def _info(model: Any, ref: ModelRef, options: GenerationOptions, vocabulary: Vocabulary) -> ModelInfo:
     on_cpu = model.device.type == "cpu"
     longest = max_tokens(model.config, options.max_sequence_tokens)
     return ModelInfo(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from preceptor.errors import ConfigurationError
-from preceptor.suggest import did_you_mean
+from preceptor_serving.engines.options import EngineOptions
 
 
-class HfOptions(BaseModel):
+class HfOptions(EngineOptions):
     """One model in one process."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    called: ClassVar[str] = "hf"
 
     name: str
     """The name under which the model is served."""
@@ -52,16 +50,3 @@ class HfOptions(BaseModel):
 
     max_samples: int = Field(default=256, ge=0)
     """Most draws per row."""
-
-    @classmethod
-    def from_mapping(cls, options: Mapping[str, Any]) -> Self:
-        """Options from a configuration; the first wrong one is named."""
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            hint = did_you_mean(field, cls.model_fields) if first["type"] == "extra_forbidden" else ""
-            raise ConfigurationError(
-                f"the hf engine's option {field}: {first['msg']}", field=field, value=first.get("input", ""), hint=hint
-            ) from error
