@@ -1,7 +1,6 @@
 """The `vllm` engine: vLLM's engine core in the engine's own process, with our readout inside its workers.
 
-environment  what vLLM reads from the environment: set here, before any module below imports vLLM
-options      what an operator may say, and vLLM's own arguments under their own names
+options      what an operator may say
 start        folder -> engine core, head, digests, noise floor
 probe        what is needed of vLLM beyond its public interface, checked at start
 core         requests through the engine core; prefix look-ups end where wanted rows begin
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preceptor_serving.engines.protocol import Engine
-from preceptor_teacher.engines.vllm.environment import prepare_environment
+from preceptor_serving.vllm.environment import prepare_environment
 
 __all__ = ["create"]
 
@@ -26,6 +25,6 @@ def create(options: Mapping[str, Any]) -> Engine:
     """The factory that the engine registry names."""
     prepare_environment()
     from preceptor_teacher.engines.vllm.engine import VllmEngine
-    from preceptor_teacher.engines.vllm.options import VllmOptions
+    from preceptor_teacher.engines.vllm.options import TeacherOptions
 
-    return VllmEngine(VllmOptions.from_mapping(options))
+    return VllmEngine(TeacherOptions.from_mapping(options))

@@ -10,7 +10,6 @@ then the caller gives some up.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from vllm.v1.engine.core import EngineCore
 
 from preceptor.errors import Internal
 from preceptor.types import Ids
+from preceptor_serving.vllm.core import Core, or_the_process_ends
 from preceptor_teacher.engines.vllm.probe import LOOK_UP, check_core
 from preceptor_teacher.engines.vllm.readings import Read, read_of
 
-EXIT_ENGINE_FAILED = 4
-log = logging.getLogger("preceptor.engine")
 GiveUp = Callable[[], bool]
 """Frees memory that nobody is waiting for; False where there is none."""
 
@@ -68,20 +66,13 @@ class Part:
         )
 
 
-class Core:
-    """Called by one thread, one call at a time."""
+class ScoringCore(Core):
+    """A core whose workers keep what its requests read."""
 
     def __init__(self, core: EngineCore) -> None:
+        super().__init__(core)
         check_core(core)
-        self._core = core
         _bound_look_ups(core)
-
-    def on_workers(self, method: str, *arguments: Any) -> Any:
-        """What the extension's method gives on the worker that holds the head."""
-        answers = [answer for answer in self._core.collective_rpc(method, args=arguments) if answer is not None]
-        if not answers:
-            raise Internal(f"no worker answered {method}")
-        return answers[0]
 
     def run(self, parts: Sequence[Part], give_up: GiveUp) -> set[str]:
         """Returns when all parts are read; what states came of it is the workers' knowledge.
@@ -89,20 +80,18 @@ class Core:
         The requests returned were to stay open and could not: those still waiting needed their memory.
         A failure in here leaves vLLM in a state that nobody knows: the process ends, and is started again by its host.
         """
-        try:
+        with or_the_process_ends():
             return self._run(parts, give_up)
-        except Exception as error:
-            log.critical("vLLM failed; the engine ends", exc_info=error)
-            raise SystemExit(EXIT_ENGINE_FAILED) from error
 
     def _run(self, parts: Sequence[Part], give_up: GiveUp) -> set[str]:
         waiting = {part.request_id: part for part in parts}
         idle: list[str] = []
         lost: set[str] = set()
         for part in parts:
-            self._core.add_request(*self._core.preprocess_add_request(part.request()))
+            self.add(part.request())
         while waiting:
-            ended, executed = self._step()
+            outputs, executed = self.step()
+            ended = [output.request_id for output in outputs]
             idle += [one for one in ended if one in waiting and waiting.pop(one).keeps_session]
             if not waiting or ended or executed or give_up():
                 continue
@@ -111,25 +100,6 @@ class Core:
             lost.add(idle[0])
             self.forget([idle.pop(0)])
         return lost
-
-    def _step(self) -> tuple[list[str], bool]:
-        """The requests that ended, and whether anything was computed."""
-        outputs, executed = self._core.step_fn()
-        self._core.post_step(model_executed=executed)
-        return [out.request_id for one in (outputs or {}).values() for out in one.outputs], executed
-
-    def forget(self, request_ids: Sequence[str]) -> None:
-        """Ends sessions; their full blocks stay in the prefix cache until the room is needed."""
-        self._core.abort_requests(list(request_ids))
-
-    @property
-    def cache_tokens(self) -> int:
-        """How many tokens' keys and values fit."""
-        config = self._core.vllm_config.cache_config
-        return int(config.num_gpu_blocks or 0) * int(config.block_size)
-
-    def close(self) -> None:
-        self._core.shutdown()
 
 
 def _bound_look_ups(core: EngineCore) -> None:

@@ -1,42 +1,22 @@
 """A folder on disk to vLLM's engine core with our readout in its workers: checked, digested, compared with vLLM's own logits."""
 
-# pyright: reportMissingImports=false
-# vLLM is in an environment of its own.
-
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from vllm import EngineArgs
-from vllm.platforms import current_platform
-from vllm.v1.engine.core import EngineCore
-from vllm.v1.executor import Executor
 
 from preceptor.errors import ConfigurationError
 from preceptor.types import ModelRef
 from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
-from preceptor_serving.models.folder import check_folder, folder_sha256
+from preceptor_serving.models.folder import folder_sha256
 from preceptor_serving.models.load import load_tokenizer
-from preceptor_teacher.engines.vllm.core import Core, Part
-from preceptor_teacher.engines.vllm.options import VllmOptions
+from preceptor_serving.vllm.start import start_core
+from preceptor_teacher.engines.vllm.core import Part, ScoringCore
+from preceptor_teacher.engines.vllm.options import TeacherOptions
 from preceptor_teacher.engines.vllm.readings import Read
 
 EXTENSION = "preceptor_teacher.engines.vllm.worker.ReadoutExtension"
-DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
-DEFAULTS: dict[str, Any] = {
-    "async_scheduling": False,  # it hides the host's work behind decoding, of which there is none
-    "disable_log_stats": True,
-    "use_tqdm_on_load": False,  # a service's stderr is its log
-}
-CPU_DEFAULTS: dict[str, Any] = {
-    "enforce_eager": True,  # compiling takes longer than it ever saves on a CPU
-    "kv_cache_memory_bytes": 1 << 30,  # vLLM would take nine tenths of the machine's memory
-}
 PROBE_TOKENS = 48
 MAX_NOISE_NATS = {"f32": 1e-3, "bf16": 0.25, "f16": 0.05}  # beyond it the head is not what we take it for
 
@@ -45,7 +25,7 @@ MAX_NOISE_NATS = {"f32": 1e-3, "bf16": 0.25, "f16": 0.05}  # beyond it the head 
 class Served:
     """One model, ready to score."""
 
-    core: Core
+    core: ScoringCore
     ref: ModelRef
     tokenizer_sha256: bytes
     template_sha256: bytes
@@ -57,15 +37,12 @@ class Served:
     noise_floor_nats: float
 
 
-def serve(options: VllmOptions) -> Served:
+def serve(options: TeacherOptions) -> Served:
     """The model of a folder. It sets this process's thread count: it is meant to be alone in it."""
-    check_folder(options.folder)
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # where it is unset, vLLM goes down to one thread
-    torch.set_num_threads(options.threads)
+    core = ScoringCore(start_core(options, EXTENSION))
     tokenizer = load_tokenizer(options.folder)
     size = tokenizer_size(tokenizer)
-    config = _config(options)
-    core = Core(EngineCore(config, Executor.get_class(config), log_stats=False))
+    config = core.config
     head_rows, head_sha256 = core.on_workers("preceptor_install", size)
     return Served(
         core=core,
@@ -81,26 +58,7 @@ def serve(options: VllmOptions) -> Served:
     )
 
 
-def _config(options: VllmOptions) -> Any:
-    defaults = DEFAULTS | (CPU_DEFAULTS if current_platform.is_cpu() else {})
-    fixed = {
-        "model": str(options.folder),
-        "dtype": DTYPES[options.dtype],
-        "load_format": "safetensors",
-        "skip_tokenizer_init": True,
-        "worker_extension_cls": EXTENSION,
-    }
-    return _checked(lambda: EngineArgs(**{**defaults, **options.engine_args, **fixed}).create_engine_config())
-
-
-def _checked(make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors; the message names the argument
-        raise ConfigurationError(f"vLLM refuses its arguments: {error}", field="engine_args") from error
-
-
-def _measure_noise(core: Core, size: int, max_tokens: int, dtype: str) -> float:
+def _measure_noise(core: ScoringCore, size: int, max_tokens: int, dtype: str) -> float:
     """Largest difference in nats between our log-probabilities and vLLM's own, on fixed ids: the noise floor.
 
     A model whose head does more than we know differs by whole nats, and is refused instead of being scored wrongly.

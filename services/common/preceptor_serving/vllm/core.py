@@ -1,0 +1,71 @@
+"""vLLM's engine core in this process: requests go in, a step at a time, and outputs come out."""
+
+# pyright: reportMissingImports=false
+# vLLM is in an environment of its own.
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
+from vllm.v1.engine.core import EngineCore
+
+from preceptor.errors import Internal
+
+EXIT_ENGINE_FAILED = 4
+log = logging.getLogger("preceptor.engine")
+
+
+class Core:
+    """Called by one thread, one call at a time."""
+
+    def __init__(self, core: EngineCore) -> None:
+        self._core = core
+
+    @property
+    def config(self) -> Any:
+        """vLLM's own configuration of it."""
+        return self._core.vllm_config
+
+    @property
+    def cache_tokens(self) -> int:
+        """How many tokens' keys and values fit."""
+        config = self.config.cache_config
+        return int(config.num_gpu_blocks or 0) * int(config.block_size)
+
+    def on_workers(self, method: str, *arguments: Any) -> Any:
+        """What the extension's method gives on the first worker that has an answer."""
+        answers = [answer for answer in self._core.collective_rpc(method, args=arguments) if answer is not None]
+        if not answers:
+            raise Internal(f"no worker answered {method}")
+        return answers[0]
+
+    def add(self, request: EngineCoreRequest) -> None:
+        """The request takes part from the next step on."""
+        self._core.add_request(*self._core.preprocess_add_request(request))
+
+    def step(self) -> tuple[list[EngineCoreOutput], bool]:
+        """What the requests got by one step, and whether anything was computed."""
+        outputs, executed = self._core.step_fn()
+        self._core.post_step(model_executed=executed)
+        return [out for one in (outputs or {}).values() for out in one.outputs], executed
+
+    def forget(self, request_ids: Sequence[str]) -> None:
+        """Ends requests; their full blocks stay in the prefix cache until the room is needed."""
+        self._core.abort_requests(list(request_ids))
+
+    def close(self) -> None:
+        self._core.shutdown()
+
+
+@contextmanager
+def or_the_process_ends() -> Iterator[None]:
+    """A failure inside vLLM leaves it in a state that nobody knows: the process ends, and its host starts another one."""
+    try:
+        yield
+    except Exception as error:
+        log.critical("vLLM failed; the engine ends", exc_info=error)
+        raise SystemExit(EXIT_ENGINE_FAILED) from error
