@@ -9,13 +9,57 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from preceptor import wire
+from preceptor.types import Behaviour, FinishReason, Ids, ModelRef, Provenance, RaggedIds, RolloutId
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 
 LENGTH = struct.Struct("<I")
 COLUMNS = ("versions_u32le", "provenance_u8", "logprob_policy_f32le", "logprob_behaviour_f32le")
 
 Chunk = rollout_pb2.RolloutResult
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Newly drawn tokens of one rollout, and what they were drawn from: one entry a token in each column."""
+
+    ids: Ids
+    policy: NDArray[np.float32]
+    behaviour: NDArray[np.float32]
+    top_ids: NDArray[np.int64] | None = None  # [tokens, k]
+
+
+def chunk_of(rollout: RolloutId, model: ModelRef, stretch: Stretch, reason: FinishReason | None = None, text: str = "") -> Chunk:
+    """The chunk of a stretch that the student drew under these weights."""
+    behaviour = Behaviour(
+        versions=np.full(len(stretch.ids), model.step, np.uint32),
+        provenance=np.full(len(stretch.ids), Provenance.STUDENT, np.uint8),
+        logprob_policy=stretch.policy,
+        logprob_behaviour=stretch.behaviour,
+    )
+    chunk = Chunk(
+        id=wire.rollout_id_to_proto(rollout),
+        behaviour=wire.behaviour_to_proto(behaviour),
+        model=wire.model_ref_to_proto(model),
+        finish_reason=common_pb2.FinishReason.Name(reason or common_pb2.FINISH_REASON_UNSPECIFIED),
+        text=text,
+    )
+    chunk.sequence.segments.add(response=wire.ids_to_proto(stretch.ids))
+    if stretch.top_ids is not None:
+        chunk.student_topk.CopyFrom(_lists(stretch.top_ids))
+    return chunk
+
+
+def _lists(ids_nk: NDArray[np.int64]) -> common_pb2.CandidateIds:
+    count, width = ids_nk.shape
+    offsets = np.arange(count + 1, dtype=np.uint32) * np.uint32(width)
+    flat: Ids = ids_nk.astype(np.uint32).ravel()
+    return wire.ragged_to_proto(RaggedIds(offsets, flat))
 
 
 def to_bytes(chunks: Iterable[Chunk]) -> bytes:

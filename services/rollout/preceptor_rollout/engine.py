@@ -12,18 +12,16 @@ from typing import Any
 
 import torch
 
-from preceptor import wire
 from preceptor.errors import Conflict, Unsupported, VersionGone
 from preceptor.types import ModelInfo, ModelRef
-from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import chunks
-from preceptor_rollout.calls import GENERATE, PIECES, RENDER, STUDENT
+from preceptor_rollout.calls import GENERATE, STUDENT
 from preceptor_rollout.growth import Growth
 from preceptor_rollout.options import GenerationOptions
-from preceptor_rollout.pieces import Pieces
-from preceptor_rollout.render import render
-from preceptor_rollout.student import Student, load_student, load_vocabulary
+from preceptor_rollout.student import Student, load_student
+from preceptor_rollout.texts import TextCalls, student_reply
 from preceptor_rollout.units import Unit
+from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 
 TURN_S = 0.1  # at most so long, plus one token, until a cancelled unit stops and another call gets its turn
@@ -40,8 +38,8 @@ class GenerationEngine:
     def __init__(self, options: GenerationOptions) -> None:
         torch.set_num_threads(options.threads)
         self.options = options
-        self._vocabulary = load_vocabulary(options.folder)
-        self._pieces = Pieces(self._vocabulary)
+        self._vocabulary = Vocabulary.of(options.folder)
+        self._texts = TextCalls(self._vocabulary)
         self._students: dict[ModelRef, Student] = {}  # the one used last at the end
         self._add(load_student(options, options.folder, self._vocabulary, None))
 
@@ -52,7 +50,7 @@ class GenerationEngine:
         raise Unsupported("a rollout service does not score", field="method", value="score", hint="ask a teacher service")
 
     def methods(self) -> Mapping[str, Method]:
-        return {GENERATE: self._generate, PIECES: self._in_pieces, RENDER: self._render, STUDENT: self._student}
+        return {GENERATE: self._generate, STUDENT: self._student, **self._texts.methods()}
 
     def load_version(self, version: ModelRef, folder: str) -> None:
         if version not in self._students:
@@ -89,16 +87,7 @@ class GenerationEngine:
                 yield chunks.to_bytes(due)
                 began = time.monotonic()
 
-    def _render(self, payload: bytes) -> Iterator[bytes]:
-        """RenderRequest in, RenderReply out."""
-        yield render(rollout_pb2.RenderRequest.FromString(payload), self._vocabulary).SerializeToString()
-
-    def _in_pieces(self, payload: bytes) -> Iterator[bytes]:
-        """PiecesRequest in, PiecesReply out."""
-        yield self._pieces.answer(rollout_pb2.PiecesRequest.FromString(payload)).SerializeToString()
-
     def _student(self, payload: bytes) -> Iterator[bytes]:
         """Nothing in; RolloutDescribeReply of the newest version out."""
         newest = next(reversed(self._students.values()))
-        info = wire.model_info_to_proto(newest.info)
-        yield rollout_pb2.RolloutDescribeReply(student=info, eos_ids=newest.eos_ids).SerializeToString()
+        yield student_reply(newest.info, newest.eos_ids)

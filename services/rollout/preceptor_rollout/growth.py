@@ -16,9 +16,9 @@ from torch import Tensor
 from preceptor import wire
 from preceptor.errors import Corrupt
 from preceptor.philox import rollout_uniform
-from preceptor.types import Behaviour, FinishReason, Ids, Provenance, RaggedIds, RolloutId
-from preceptor_proto.v1 import common_pb2, rollout_pb2
-from preceptor_rollout.chunks import Chunk
+from preceptor.types import FinishReason, RolloutId
+from preceptor_proto.v1 import rollout_pb2
+from preceptor_rollout.chunks import Chunk, Stretch, chunk_of
 from preceptor_rollout.decoding import Decoder
 from preceptor_rollout.sampling import Drawn, SamplingRule, draw_tokens
 from preceptor_rollout.stops import StopRules
@@ -120,28 +120,11 @@ class Growth:
     def _chunk(self, index: int, reason: FinishReason | None = None) -> Chunk:
         """The stretch of one sequence since the last boundary."""
         row, columns = self._rows[index], self._columns
-        ids = np.array([ids_b[index] for ids_b in columns.ids], np.uint32)
-        behaviour = Behaviour(
-            versions=np.full(len(ids), self._student.info.model.step, np.uint32),
-            provenance=np.full(len(ids), Provenance.STUDENT, np.uint8),
-            logprob_policy=np.array([policy_b[index] for policy_b in columns.policy], np.float32),
-            logprob_behaviour=np.array([behaviour_b[index] for behaviour_b in columns.behaviour], np.float32),
+        stretch = Stretch(
+            ids=np.array([ids_b[index] for ids_b in columns.ids], np.uint32),
+            policy=np.array([policy_b[index] for policy_b in columns.policy], np.float32),
+            behaviour=np.array([behaviour_b[index] for behaviour_b in columns.behaviour], np.float32),
+            top_ids=np.stack([top_bk[index] for top_bk in columns.top_ids]) if columns.top_ids else None,
         )
-        chunk = Chunk(
-            id=wire.rollout_id_to_proto(row.rollout),
-            behaviour=wire.behaviour_to_proto(behaviour),
-            model=wire.model_ref_to_proto(self._student.info.model),
-            finish_reason=common_pb2.FinishReason.Name(reason or common_pb2.FINISH_REASON_UNSPECIFIED),
-            text=self._stops.trimmed(self._student.vocabulary.text(row.ids)) if reason else "",
-        )
-        chunk.sequence.segments.add(response=wire.ids_to_proto(ids))
-        if columns.top_ids:
-            chunk.student_topk.CopyFrom(_lists(np.stack([top_bk[index] for top_bk in columns.top_ids])))
-        return chunk
-
-
-def _lists(ids_nk: NDArray[np.int64]) -> common_pb2.CandidateIds:
-    count, width = ids_nk.shape
-    offsets = np.arange(count + 1, dtype=np.uint32) * np.uint32(width)
-    flat: Ids = ids_nk.astype(np.uint32).ravel()
-    return wire.ragged_to_proto(RaggedIds(offsets, flat))
+        text = self._stops.trimmed(self._student.vocabulary.text(row.ids)) if reason else ""
+        return chunk_of(row.rollout, self._student.info.model, stretch, reason, text)

@@ -10,7 +10,7 @@ from preceptor import wire
 from preceptor.errors import InvalidArgument
 from preceptor.names import TokenKind
 from preceptor_proto.v1 import common_pb2, rollout_pb2
-from preceptor_rollout.student import Vocabulary
+from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.digests import Entry, tokenizer_entries
 
 

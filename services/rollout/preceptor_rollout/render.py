@@ -9,7 +9,7 @@ import jinja2
 from preceptor import wire
 from preceptor.errors import InvalidArgument, Unsupported
 from preceptor_proto.v1 import common_pb2, rollout_pb2
-from preceptor_rollout.student import Vocabulary
+from preceptor_rollout.vocabulary import Vocabulary
 
 
 def render(request: rollout_pb2.RenderRequest, vocabulary: Vocabulary) -> rollout_pb2.RenderReply:

@@ -1,8 +1,7 @@
-"""A model folder to a student that can generate: weights, tokenizer, digests, ends."""
+"""A model folder to a student that can generate: weights, digests, ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,14 @@ from typing import Any
 import torch
 import transformers
 
-from preceptor.errors import ConfigurationError, WrongPair
 from preceptor.types import Capabilities, ModelInfo, ModelRef
 from preceptor_rollout.options import GenerationOptions
-from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
+from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.models.folder import folder_sha256
-from preceptor_serving.models.load import load_causal_lm, load_tokenizer, max_tokens
+from preceptor_serving.models.load import load_causal_lm, max_tokens
 
 ENGINE = "hf"
 NUMERICS_VERSION = "1"  # raised whenever the same weights may give other bits
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """The student's tokenizer, the same under all versions of its weights."""
-
-    tokenizer: Any
-    size: int
-    tokenizer_sha256: bytes
-    template_sha256: bytes
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text with special tokens in it."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-    def text(self, ids: Sequence[int]) -> str:
-        """Text for people: without special tokens."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +29,11 @@ class Student:
     vocabulary: Vocabulary
 
 
-def load_vocabulary(folder: Path) -> Vocabulary:
-    tokenizer = load_tokenizer(folder)
-    return Vocabulary(tokenizer, tokenizer_size(tokenizer), tokenizer_sha256(tokenizer), template_sha256(tokenizer))
-
-
 def load_student(options: GenerationOptions, folder: Path, vocabulary: Vocabulary, ref: ModelRef | None) -> Student:
     """The student of a folder. Without a `ref` its manifest digest is computed from the folder's files."""
     model = load_causal_lm(folder, options.dtype, options.device)
-    _check_same_tokenizer(folder, vocabulary)
-    if vocabulary.size > model.config.vocab_size:
-        raise ConfigurationError(
-            "the tokenizer has more ids than the head has rows",
-            field="tokenizer",
-            value=vocabulary.size,
-            limit=model.config.vocab_size,
-        )
+    vocabulary.check_same(folder)
+    vocabulary.check_head(model.config.vocab_size)
     ref = ref or ModelRef(options.name, manifest_sha256=folder_sha256(folder))
     return Student(model, _info(model, ref, options, vocabulary), eos_ids_of(model), vocabulary)
 
@@ -76,20 +45,6 @@ def eos_ids_of(model: Any) -> tuple[int, ...]:
         if found is not None:
             return (found,) if isinstance(found, int) else tuple(found)
     return ()
-
-
-def _check_same_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
-    """A version may come without a tokenizer; one with another tokenizer is another student."""
-    if not (folder / "tokenizer.json").is_file():
-        return
-    theirs = tokenizer_sha256(load_tokenizer(folder))
-    if theirs != vocabulary.tokenizer_sha256:
-        raise WrongPair(
-            "the version has another tokenizer than the student that is served",
-            field="tokenizer_sha256",
-            value=theirs.hex(),
-            limit=vocabulary.tokenizer_sha256.hex(),
-        )
 
 
 def _info(model: Any, ref: ModelRef, options: GenerationOptions, vocabulary: Vocabulary) -> ModelInfo:

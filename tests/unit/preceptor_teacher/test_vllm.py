@@ -23,7 +23,7 @@ vllm = pytest.importorskip("vllm", reason="vLLM is in an environment of its own:
 from preceptor_teacher.engines.vllm import create  # noqa: E402
 from preceptor_teacher.engines.vllm.core import Part  # noqa: E402
 from preceptor_teacher.engines.vllm.engine import VllmEngine  # noqa: E402
-from preceptor_teacher.engines.vllm.options import TeacherOptions  # noqa: E402
+from preceptor_teacher.engines.vllm.options import VllmOptions  # noqa: E402
 from preceptor_teacher.engines.vllm.probe import LOOK_UP, check_core, check_runner  # noqa: E402
 from preceptor_teacher.engines.vllm.readings import Read  # noqa: E402
 
@@ -250,7 +250,7 @@ def test_a_failure_inside_vllm_ends_the_process(engine: VllmEngine, monkeypatch:
 )
 def test_an_unknown_option_is_refused_with_the_nearest_of_ours_and_of_vllms(option: str, hint: str):
     with pytest.raises(ConfigurationError) as refused:
-        TeacherOptions.from_mapping({"name": "t", "folder": "x", option: 1})
+        VllmOptions.from_mapping({"name": "t", "folder": "x", option: 1})
     assert refused.value.field == option
     assert hint in refused.value.hint
 
@@ -258,12 +258,12 @@ def test_an_unknown_option_is_refused_with_the_nearest_of_ours_and_of_vllms(opti
 @pytest.mark.parametrize("option", ["trust_remote_code", "load_format", "model", "worker_extension_cls", "engine_args"])
 def test_options_that_would_break_the_engine_are_refused(option: str):
     with pytest.raises(ConfigurationError) as refused:
-        TeacherOptions.from_mapping({"name": "t", "folder": "x", option: True})
+        VllmOptions.from_mapping({"name": "t", "folder": "x", option: True})
     assert refused.value.field == option
 
 
 def test_options_of_vllm_keep_their_names():
-    options = TeacherOptions.from_mapping({"name": "t", "folder": "x", "max_num_seqs": 8, "max_topk": 9})
+    options = VllmOptions.from_mapping({"name": "t", "folder": "x", "max_num_seqs": 8, "max_topk": 9})
     assert (options.engine_args, options.max_topk, options.folder) == ({"max_num_seqs": 8}, 9, Path("x"))
 
 

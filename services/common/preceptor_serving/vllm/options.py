@@ -29,7 +29,7 @@ REFUSED: dict[str, str] = {
 """Engine arguments of vLLM that no engine can do with, and why."""
 
 
-class VllmOptions(EngineOptions):
+class VllmEngineOptions(EngineOptions):
     """One model in one engine core."""
 
     called: ClassVar[str] = "vllm"

@@ -17,7 +17,7 @@ from vllm.v1.executor import Executor
 
 from preceptor.errors import ConfigurationError
 from preceptor_serving.models.folder import check_folder
-from preceptor_serving.vllm.options import VllmOptions
+from preceptor_serving.vllm.options import VllmEngineOptions
 
 DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 DEFAULTS: dict[str, Any] = {
@@ -32,7 +32,7 @@ CPU_DEFAULTS: dict[str, Any] = {
 }
 
 
-def start_core(options: VllmOptions, extension: str) -> EngineCore:
+def start_core(options: VllmEngineOptions, extension: str) -> EngineCore:
     """The model of a folder; `extension` is the class mixed into the workers. It sets this process's thread count."""
     check_folder(options.folder)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # where it is unset, vLLM goes down to one thread
@@ -41,7 +41,7 @@ def start_core(options: VllmOptions, extension: str) -> EngineCore:
     return EngineCore(config, Executor.get_class(config), log_stats=False)
 
 
-def _config(options: VllmOptions, extension: str) -> Any:
+def _config(options: VllmEngineOptions, extension: str) -> Any:
     defaults = DEFAULTS | (CPU_DEFAULTS if current_platform.is_cpu() else {})
     fixed = {
         "model": str(options.folder),

@@ -25,6 +25,6 @@ def create(options: Mapping[str, Any]) -> Engine:
     """The factory that the engine registry names."""
     prepare_environment()
     from preceptor_teacher.engines.vllm.engine import VllmEngine
-    from preceptor_teacher.engines.vllm.options import TeacherOptions
+    from preceptor_teacher.engines.vllm.options import VllmOptions
 
-    return VllmEngine(TeacherOptions.from_mapping(options))
+    return VllmEngine(VllmOptions.from_mapping(options))

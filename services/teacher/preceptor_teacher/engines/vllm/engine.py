@@ -20,7 +20,7 @@ from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_teacher import growing
 from preceptor_teacher.engines.answer import Planned
 from preceptor_teacher.engines.vllm.core import Part
-from preceptor_teacher.engines.vllm.options import TeacherOptions
+from preceptor_teacher.engines.vllm.options import VllmOptions
 from preceptor_teacher.engines.vllm.readings import Read, Spent
 from preceptor_teacher.engines.vllm.sessions import Key, Session, Sessions
 from preceptor_teacher.engines.vllm.start import Served, serve
@@ -53,7 +53,7 @@ class _Work:
 class VllmEngine:
     """An `Engine` over vLLM's engine core, which runs in this process. It holds one version of the weights."""
 
-    def __init__(self, options: TeacherOptions) -> None:
+    def __init__(self, options: VllmOptions) -> None:
         self._served = serve(options)
         self._core = self._served.core
         self._info = info_of(self._served, options)
@@ -194,7 +194,7 @@ def share_first_states(works: Sequence[_Work]) -> list[_Work]:
     return shared
 
 
-def info_of(served: Served, options: TeacherOptions) -> ModelInfo:
+def info_of(served: Served, options: VllmOptions) -> ModelInfo:
     """What `Describe` says about the model."""
     return ModelInfo(
         model=served.ref,
@@ -212,7 +212,7 @@ def info_of(served: Served, options: TeacherOptions) -> ModelInfo:
     )
 
 
-def capabilities_of(served: Served, options: TeacherOptions) -> Capabilities:
+def capabilities_of(served: Served, options: VllmOptions) -> Capabilities:
     """Every signal; not deterministic mode, because what shares a forward pass depends on what arrives together."""
     return Capabilities(
         sampled=True,

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from preceptor_serving.vllm.options import REFUSED as REFUSED_BY_ALL
-from preceptor_serving.vllm.options import VllmOptions
+from preceptor_serving.vllm.options import VllmEngineOptions
 
 REFUSED: dict[str, str] = REFUSED_BY_ALL | {
     "served_model_name": "the teacher's name is the key of its entry",
@@ -21,7 +21,7 @@ REFUSED: dict[str, str] = REFUSED_BY_ALL | {
 }
 
 
-class TeacherOptions(VllmOptions):
+class VllmOptions(VllmEngineOptions):
     """One teacher in one engine core."""
 
     refused: ClassVar[Mapping[str, str]] = REFUSED

@@ -13,7 +13,7 @@ from preceptor_serving.models.folder import folder_sha256
 from preceptor_serving.models.load import load_tokenizer
 from preceptor_serving.vllm.start import start_core
 from preceptor_teacher.engines.vllm.core import Part, ScoringCore
-from preceptor_teacher.engines.vllm.options import TeacherOptions
+from preceptor_teacher.engines.vllm.options import VllmOptions
 from preceptor_teacher.engines.vllm.readings import Read
 
 EXTENSION = "preceptor_teacher.engines.vllm.worker.ReadoutExtension"
@@ -37,7 +37,7 @@ class Served:
     noise_floor_nats: float
 
 
-def serve(options: TeacherOptions) -> Served:
+def serve(options: VllmOptions) -> Served:
     """The model of a folder. It sets this process's thread count: it is meant to be alone in it."""
     core = ScoringCore(start_core(options, EXTENSION))
     tokenizer = load_tokenizer(options.folder)
