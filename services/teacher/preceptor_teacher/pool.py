@@ -82,18 +82,15 @@ class EnginePool:
         """Returns when the engine is loaded and work is taken."""
         await self.channel.start()
         self.infos = await self._client.describe()
-        self.scheduler = Scheduler(CostRule(self.info.capabilities.row_cost), clocks=self._clocks, limits=self._limits)
+        self.scheduler = self._empty_scheduler()
         self._loop_task = asyncio.create_task(self._dispatch(), name="pool-dispatch")
 
     async def stop(self) -> None:
         """Ends what is waiting with `Unavailable`, and the engine."""
         self._stopped = True
-        for task in filter(None, [self._loop_task, *self._calls]):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        for ticket in list(self._tickets.values()):
-            self._end(ticket).reject(Unavailable("the teacher is stopping"))
+        if self._loop_task is not None:
+            await _cancelled(self._loop_task)
+        await self._end_all(Unavailable("the teacher is stopping"))
         await self.channel.stop()
 
     async def look_up(self, tickets: Sequence[Ticket]) -> None:
@@ -139,17 +136,29 @@ class EnginePool:
         while True:
             await self._work.wait()
             self._work.clear()
-            while len(self._calls) < self.policy.calls_in_flight:
-                batch = self.scheduler.next_batch(
-                    self._now_s(), budget_tokens=self.policy.batch_tokens, max_tasks=self.policy.batch_tasks
-                )
-                self._take_dropped()
-                if not batch:
-                    break
-                if batch.tasks[0].suspect:
-                    await self._run_alone(batch)
-                else:
-                    self._begin(batch)
+            try:
+                await self._send_batches()
+            except Exception as error:  # a defect of ours: what the scheduler holds now is anybody's guess
+                log.error("pool_defect", exc_info=error)
+                self.scheduler = self._empty_scheduler()
+                await self._end_all(_unforeseen())
+
+    async def _send_batches(self) -> None:
+        """As many as the engine may have at once."""
+        while len(self._calls) < self.policy.calls_in_flight:
+            batch = self.scheduler.next_batch(
+                self._now_s(), budget_tokens=self.policy.batch_tokens, max_tasks=self.policy.batch_tasks
+            )
+            self._take_dropped()
+            if not batch:
+                break
+            if batch.tasks[0].suspect:
+                await self._run_alone(batch)
+            else:
+                self._begin(batch)
+
+    def _empty_scheduler(self) -> Scheduler:
+        return Scheduler(CostRule(self.info.capabilities.row_cost), clocks=self._clocks, limits=self._limits)
 
     def _begin(self, batch: Batch) -> None:
         call = asyncio.create_task(self._run(batch), name="pool-call")
@@ -264,7 +273,14 @@ class EnginePool:
             if ticket.task.task_id in self._tickets:
                 with suppress(NotFound):
                     self.scheduler.finish(ticket.task.task_id, self._now_s(), NOTHING_SPENT)
-                self._end(ticket).reject(Internal("an unforeseen failure while scoring", hint="see the teacher's log"))
+                self._end(ticket).reject(_unforeseen())
+
+    async def _end_all(self, error: PreceptorError) -> None:
+        """Those on the engine and those that wait, with the same answer."""
+        for call in list(self._calls):
+            await _cancelled(call)
+        for ticket in list(self._tickets.values()):
+            self._end(ticket).reject(error)
 
     def _take_dropped(self) -> None:
         for dropped in self.scheduler.take_dropped():
@@ -291,3 +307,13 @@ class EnginePool:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _unforeseen() -> Internal:
+    return Internal("an unforeseen failure while scoring", hint="see the teacher's log")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

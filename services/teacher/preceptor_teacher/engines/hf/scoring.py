@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,13 +16,16 @@ from preceptor_serving.engines.plan import plan_item
 from preceptor_serving.engines.protocol import Outcome
 from preceptor_teacher.engines.hf.answer import Planned, answer, answer_on_grid, rows_of
 from preceptor_teacher.engines.hf.cells import read_cells
-from preceptor_teacher.engines.hf.forward import KeyValues, Piece, forward
+from preceptor_teacher.engines.hf.forward import Forwarded, KeyValues, Piece, forward
 from preceptor_teacher.engines.hf.load import LoadedModel
+from preceptor_teacher.engines.hf.memory import does_not_fit, if_it_fits
 from preceptor_teacher.engines.hf.sharing import Trunk, find_trunks
 from preceptor_teacher.engines.hf.states import StateStore
 from preceptor_teacher.engines.hf.work import Job, Lead, Work, batches
 from preceptor_teacher.grid import CELL_TOKENS, complete_tokens
 from preceptor_teacher.readout import readout
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -54,12 +58,12 @@ class Scorer:
             if not len(planned.plan):
                 outcomes[index] = self._empty(planned)
             elif job.item.want.deterministic:
-                outcomes[index] = self._on_grid(job, planned, passing)
+                outcomes[index] = self._alone_on_grid(job, planned, passing)
             else:
                 together.append(Work(index, job, planned, self._known(job, planned)))
         self._share_prefixes(together)
         for batch in batches(together, self._batch_tokens):
-            self._score_batch(batch, outcomes)
+            outcomes |= self._score_batch(batch)
         return [outcomes[index] for index in range(len(jobs))]
 
     def _plan(self, job: Job) -> Planned:
@@ -87,25 +91,43 @@ class Scorer:
             found = {scope: _shared_of(members) for scope, members in scopes.items()}
             for batch in batches([shared for each in found.values() for shared in each], self._batch_tokens):
                 self._read_shared(batch)
-            scopes = {scope: scopes[scope] for scope, each in found.items() if each}
+            scopes = {scope: [work for work in scopes[scope] if not work.apart] for scope, each in found.items() if each}
 
     def _read_shared(self, batch: Sequence[_Shared]) -> None:
-        began, pieces = time.perf_counter(), [shared.piece for shared in batch]
-        done = forward(self.model.base, pieces, self.model.device, keep=[True] * len(batch))
-        self._finish_kernels()
+        began = time.perf_counter()
+        done = if_it_fits(lambda: self._forward([shared.piece for shared in batch], [True] * len(batch)), self.model.device)
+        if done is None:
+            self._read_fewer(batch)
+            return
         spent_s = time.perf_counter() - began
-        for shared, piece, known in zip(batch, pieces, done.key_values, strict=True):
+        for shared, known in zip(batch, done.key_values, strict=True):
             for work in shared.works:
                 work.past = known
-            shared.works[0].lead += Lead(len(piece.ids), spent_s / len(batch))
+            shared.works[0].lead += Lead(len(shared.piece.ids), spent_s / len(batch))
 
-    def _score_batch(self, batch: Sequence[Work], outcomes: dict[int, Outcome]) -> None:
-        began = time.perf_counter()
-        pieces = [work.piece for work in batch]
+    def _read_fewer(self, batch: Sequence[_Shared]) -> None:
+        """After all at once did not fit. A prefix that does not fit by itself is not shared."""
+        for half in _halves(batch) if len(batch) > 1 else ():
+            self._read_shared(half)
+        for work in batch[0].works if len(batch) == 1 else ():
+            work.apart = True
+
+    def _score_batch(self, batch: Sequence[Work]) -> dict[int, Outcome]:
+        """As many at once as fit; what does not fit alone, with nothing kept beside it, is refused alone."""
+        got = if_it_fits(lambda: self._read_batch(batch), self.model.device)
+        if got is not None:
+            return got
+        if len(batch) > 1:
+            return {index: outcome for half in _halves(batch) for index, outcome in self._score_batch(half).items()}
+        if _forgot(self._states):
+            return self._score_batch(batch)
+        return {batch[0].index: does_not_fit(batch[0].planned, self.model.device)}
+
+    def _read_batch(self, batch: Sequence[Work]) -> dict[int, Outcome]:
+        began, outcomes = time.perf_counter(), dict[int, Outcome]()
         keep = [work.job.kept and self.model.keeps_states for work in batch]
-        done = forward(self.model.base, pieces, self.model.device, keep=keep)
+        done = self._forward([work.piece for work in batch], keep)
         rows = [_states_of(work, states) for work, states in zip(batch, done.states, strict=True)]
-        self._finish_kernels()
         prefilled = time.perf_counter()
         answers = answer(self.model, [work.planned for work in batch], rows)
         split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
@@ -116,12 +138,23 @@ class Scorer:
                 self._states.put((work.job.growth.scope, work.job.growth.task), ids, kept)
             spent = replace(split, prefill_s=split.prefill_s + work.lead.seconds)
             outcomes[work.index] = self._outcome(work.job, work.planned, got, computed, reused, spent)
+        return outcomes
 
-    def _finish_kernels(self) -> None:
+    def _forward(self, pieces: Sequence[Piece], keep: Sequence[bool]) -> Forwarded:
+        """Returns when it is computed, so that its time is its own."""
+        done = forward(self.model.base, pieces, self.model.device, keep=keep)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
+        return done
 
     # ---- deterministic mode
+
+    def _alone_on_grid(self, job: Job, planned: Planned, passing: StateStore) -> Outcome:
+        """The same for one sequence, which is alone in its passes anyway."""
+        got = if_it_fits(lambda: self._on_grid(job, planned, passing), self.model.device)
+        if got is None and _forgot(self._states, passing):
+            return self._alone_on_grid(job, planned, passing)
+        return got or does_not_fit(planned, self.model.device)
 
     def _on_grid(self, job: Job, planned: Planned, passing: StateStore) -> Outcome:
         began, ids, growth = time.perf_counter(), job.item.sequence.ids, job.growth
@@ -163,6 +196,19 @@ class Scorer:
             tokens_recomputed=again,
             time=split,
         )
+
+
+def _halves(batch: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
+
+
+def _forgot(*stores: StateStore) -> bool:
+    """Gives back what is kept for later, which then costs more; False where there was nothing."""
+    kept = any(len(store) for store in stores)
+    for store in stores:
+        store.clear()
+    return kept
 
 
 def _read_again(job: Job, planned: Planned, reused: int) -> int:

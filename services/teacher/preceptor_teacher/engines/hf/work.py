@@ -41,13 +41,17 @@ class Lead:
 
 @dataclass(slots=True)
 class Work:
-    """A job on its way: what is planned, what of its prefix is known by now, what it computed of that for others too."""
+    """A job on its way: what is planned, what of its prefix is known by now, what it computed of that for others too.
+
+    `apart`: it reads its prefix itself, because no pass of its own for that had room.
+    """
 
     index: int
     job: Job
     planned: Planned
     past: KeyValues | None
     lead: Lead = Lead()
+    apart: bool = False
 
     @property
     def known(self) -> int:

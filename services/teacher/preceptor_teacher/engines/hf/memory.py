@@ -1,0 +1,50 @@
+"""When a pass does not fit into memory: how that is recognised, and what an item hears that does not fit even alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from preceptor.errors import TooLarge
+from preceptor.logs import get_logger
+from preceptor_teacher.engines.answer import Planned
+
+T = TypeVar("T")
+# Without an accelerator torch tells it by text only, and so do the libraries that it calls.
+SAID_BY_LIBRARIES = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+log = get_logger("preceptor.engine")
+
+
+def if_it_fits(work: Callable[[], T], device: torch.device) -> T | None:
+    """The result, which is never None; None where memory for it was not to be had, and then all of it is free again."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("out_of_memory", device=str(device), error=str(error))
+    # Not inside the handler: there the traceback still holds the tensors of the pass that failed.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True where less at once might have worked."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID_BY_LIBRARIES)
+
+
+def does_not_fit(planned: Planned, device: torch.device) -> TooLarge:
+    """For an item that had the device to itself."""
+    asked = f"{planned.tokens} tokens, {len(planned.plan)} rows"
+    return TooLarge(
+        f"scoring {asked} takes more memory than {device} has free, even alone",
+        field="sequence",
+        value=asked,
+        limit=f"the free memory of {device}",
+        hint="send a shorter sequence or ask for fewer signals; an operator can lower the teacher's max_sequence_tokens",
+    )

@@ -1,0 +1,81 @@
+"""The queue before an engine: whatever goes wrong in it, nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from preceptor import wire
+from preceptor.errors import Internal, Unavailable
+from preceptor.types import Sequence, Want
+from preceptor_proto.v1 import teacher_pb2
+from preceptor_serving.engine_host.inline import InlineEngine
+from preceptor_serving.engines.fake import FakeEngine, FakeOptions
+from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
+from preceptor_teacher.pool import EnginePool, PoolPolicy
+from preceptor_teacher.tickets import Ticket
+
+NAME, WAIT_S = "fake", 20.0
+
+
+@asynccontextmanager
+async def pool_of(**options) -> AsyncGenerator[EnginePool]:
+    channel = InlineEngine(lambda: FakeEngine(FakeOptions(name=NAME, **options)))
+    pool = EnginePool(channel, PoolPolicy(batch_tasks=1, calls_in_flight=1), QueueLimits())
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.stop()
+
+
+def ticket(pool: EnginePool, name: str) -> Ticket:
+    sequence = Sequence.of([1, 2, 3], [4, 5, 6])
+    item = teacher_pb2.ScoreItem(sequence=wire.sequence_to_proto(sequence), want=wire.want_to_proto(Want(sampled=True)))
+    return Ticket(Task(name, FlowKey(NAME, "acme", "job", 0), Work(6, 3), 1.0, 1e9), item, pool.info.model)
+
+
+async def outcome(one: Ticket) -> object:
+    async with asyncio.timeout(WAIT_S):
+        try:
+            return await one.result
+        except (Internal, Unavailable) as error:
+            return error
+
+
+@pytest.mark.parametrize("broken", ["next_batch", "take_dropped"])
+async def test_a_defect_between_two_batches_ends_what_waits_and_what_comes_later_is_served(broken):
+    async with pool_of(tokens_per_s=200.0) as pool:
+        running = ticket(pool, "running")
+        pool.submit(running)
+        await asyncio.sleep(0.02)  # it is on the engine; the next two wait
+
+        def defect(*positional, **named):
+            raise KeyError("no such flow")
+
+        setattr(pool.scheduler, broken, defect)
+        waiting = [ticket(pool, f"waiting-{i}") for i in range(2)]
+        for one in waiting:
+            pool.submit(one)
+        for one in waiting:
+            error = await outcome(one)
+            assert isinstance(error, Internal), error
+            assert "teacher's log" in error.hint
+        assert running.result.done(), "nothing is left behind"
+        later = ticket(pool, "later")
+        pool.submit(later)
+        assert isinstance(await outcome(later), teacher_pb2.ScoreResult)
+        assert pool.waiting(later.task.flow) == 0
+
+
+async def test_stopping_ends_what_is_on_the_engine_and_what_waits():
+    async with pool_of(tokens_per_s=200.0) as pool:
+        tickets = [ticket(pool, f"t{i}") for i in range(3)]
+        for one in tickets:
+            pool.submit(one)
+        await asyncio.sleep(0)
+        await pool.stop()
+        assert [type(await outcome(one)) for one in tickets] == [Unavailable] * 3
