@@ -15,7 +15,7 @@ import typer
 from preceptor.cli.options import parameter, with_flags
 from preceptor.config import ClientSettings, load
 from preceptor.errors import ConfigurationError
-from preceptor.learner import Control, Learner, Patiences, Ports, RunFolder, RunPlan, evaluation_items, training_prompts
+from preceptor.learner import Control, Learner, Patiences, Ports, RunFolder, RunPlan, Summary, evaluation_items, training_prompts
 from preceptor.learner.events import Watch
 from preceptor.learner.run_folder import DEFAULT_ROOT
 from preceptor.recipes import Recipe, compile_recipe, load_recipe
@@ -65,10 +65,14 @@ def _learn(config: Path | None, given: dict[str, Any]) -> None:
 
     try:
         with watching() as watch:
-            asyncio.run(_run(ports, plan, folder, settings, watch, resume=given["resume"]))
+            summary = asyncio.run(_run(ports, plan, folder, settings, watch, resume=given["resume"]))
     except KeyboardInterrupt:
         print(f"stopped; nothing is lost. Go on with: --run {run} --resume", file=sys.stderr)
         raise
+    if summary.ended:
+        print(f"ended at step {summary.steps}: {summary.ended}", file=sys.stderr)
+    if summary.is_alarm:
+        raise typer.Exit(1)
 
 
 async def _run(
@@ -79,10 +83,10 @@ async def _run(
     watch: Watch,
     *,
     resume: bool,
-) -> None:
+) -> Summary:
     async with opened as ports:
         learner = Learner(plan, ports, folder, resume, watch, patiences=Patiences(deadline_s=settings.deadline_s))
-        await learner.run()
+        return await learner.run()
 
 
 def _plan(run: str, tenant: str, recipe: Recipe, control: str) -> RunPlan:

@@ -122,6 +122,29 @@ class StepDurable:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class RolloutDropped:
+    """A closed attempt that does not count any more, because its weights are too old: the rollout is drawn again."""
+
+    rollout: RolloutId
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSkipped:
+    """A rollout that failed for good in drawing, scoring or grading: its step is trained without it."""
+
+    rollout: RolloutId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The run ends with this step, which is applied, whatever its recipe says; `why` is an alarm or a plateau."""
+
+    step: int
+    why: str
+
+
 JournalRecord = (
     PromptTaken
     | AttemptStarted
@@ -134,6 +157,9 @@ JournalRecord = (
     | BatchSent
     | StepApplied
     | StepDurable
+    | RolloutDropped
+    | RolloutSkipped
+    | RunEnded
 )
 
 KINDS: dict[int, type[JournalRecord]] = {
@@ -148,6 +174,9 @@ KINDS: dict[int, type[JournalRecord]] = {
     9: BatchSent,
     10: StepApplied,
     11: StepDurable,
+    12: RolloutDropped,
+    13: RolloutSkipped,
+    14: RunEnded,
 }
 _KIND_OF = {kind: number for number, kind in KINDS.items()}
 

@@ -18,8 +18,11 @@ from preceptor.journal.records import (
     OutPosition,
     PromptTaken,
     RolloutClosed,
+    RolloutDropped,
     RolloutReleased,
+    RolloutSkipped,
     RowsReceived,
+    RunEnded,
     StepApplied,
     StepDurable,
     TaskEnded,
@@ -29,6 +32,7 @@ from preceptor.names import batch_digest
 from preceptor.types import RolloutId
 
 FINISHED = "finished"
+DROPPED, SKIPPED = "dropped", "skipped"
 
 
 class PromptKey(NamedTuple):
@@ -93,26 +97,23 @@ class LearnerState:
     prompts: dict[PromptKey, PromptTaken] = field(default_factory=dict[PromptKey, PromptTaken])
     attempts: dict[RolloutKey, list[RolloutId]] = field(default_factory=dict[RolloutKey, list[RolloutId]])
     closed: dict[RolloutKey, RolloutClosed] = field(default_factory=dict[RolloutKey, RolloutClosed])
+    dropped: dict[RolloutKey, list[RolloutId]] = field(default_factory=dict[RolloutKey, list[RolloutId]])
+    skipped: dict[RolloutKey, RolloutSkipped] = field(default_factory=dict[RolloutKey, RolloutSkipped])
     released: dict[PromptKey, set[int]] = field(default_factory=dict[PromptKey, set[int]])
     tasks: dict[str, TaskProgress] = field(default_factory=dict[str, TaskProgress])
     out_positions: dict[str, str] = field(default_factory=dict[str, str])
     batches: dict[int, BatchSent] = field(default_factory=dict[int, BatchSent])
     applied_step: int = 0
     durable_step: int = 0
+    ended: RunEnded | None = None
 
     def apply(self, record: JournalRecord) -> None:
         """Add one record. A record that contradicts the state raises and changes nothing."""
         match record:
             case PromptTaken():
                 self.prompts.setdefault(PromptKey(record.step, record.prompt), record)
-            case AttemptStarted():
-                self._start(record.rollout)
-            case RolloutClosed():
-                self._start(record.rollout)
-                self.closed.setdefault(RolloutKey.of(record.rollout), record)
-            case RolloutReleased():
-                self._check_run(record.rollout.run)
-                self._release(RolloutKey.of(record.rollout))
+            case AttemptStarted() | RolloutClosed() | RolloutDropped() | RolloutSkipped() | RolloutReleased():
+                self._of_rollout(record)
             case TaskOpened():
                 self._open(record)
             case RowsReceived():
@@ -128,6 +129,12 @@ class LearnerState:
                 self._applied(record)
             case StepDurable():
                 self._durable(record.step)
+            case RunEnded():
+                self.ended = self.ended or record
+
+    def is_settled(self, key: RolloutKey) -> bool:
+        """Whether nobody has to draw this rollout any more."""
+        return key in self.closed or key in self.skipped
 
     def resume_point(self) -> ResumePoint:
         """Where a learner that starts with this state goes on."""
@@ -137,7 +144,7 @@ class LearnerState:
             open_tasks=tuple(_open_task(task) for task in running if not self._lost(task.opened.rollout)),
             to_cancel=tuple(task.opened for task in lost),
             out_positions=dict(self.out_positions),
-            open_attempts=tuple(attempts[-1] for key, attempts in self.attempts.items() if key not in self.closed),
+            open_attempts=tuple(attempts[-1] for key, attempts in self.attempts.items() if not self.is_settled(key)),
             applied_step=self.applied_step,
             durable_step=self.durable_step,
             resend=tuple(self.batches[step] for step in sorted(self.batches)),
@@ -149,11 +156,53 @@ class LearnerState:
 
     # ------------------------------------------------------------ one record each
 
+    def _of_rollout(self, record: AttemptStarted | RolloutClosed | RolloutDropped | RolloutSkipped | RolloutReleased) -> None:
+        self._check_run(record.rollout.run)
+        match record:
+            case AttemptStarted():
+                self._start(record.rollout)
+            case RolloutClosed():
+                self._close(record)
+            case RolloutDropped():
+                self._drop(record.rollout)
+            case RolloutSkipped():
+                self._skip(record)
+            case RolloutReleased():
+                self._release(RolloutKey.of(record.rollout))
+
     def _start(self, rollout: RolloutId) -> None:
-        self._check_run(rollout.run)
         attempts = self.attempts.setdefault(RolloutKey.of(rollout), [])
         if rollout not in attempts:
             attempts.append(rollout)
+
+    def _close(self, record: RolloutClosed) -> None:
+        self._start(record.rollout)
+        key = RolloutKey.of(record.rollout)
+        if record.rollout not in self.dropped.get(key, ()) and not self.is_settled(key):
+            self.closed[key] = record
+
+    def _drop(self, rollout: RolloutId) -> None:
+        self._start(rollout)
+        key = RolloutKey.of(rollout)
+        gone = self.dropped.setdefault(key, [])
+        if rollout not in gone:
+            gone.append(rollout)
+        if key in self.closed and self.closed[key].rollout == rollout:
+            del self.closed[key]
+        self._end_tasks([task for task in self._tasks_of(key) if task.opened.rollout == rollout], DROPPED)
+
+    def _skip(self, record: RolloutSkipped) -> None:
+        key = RolloutKey.of(record.rollout)
+        self.skipped.setdefault(key, record)
+        self.closed.pop(key, None)
+        self._end_tasks(self._tasks_of(key), SKIPPED)
+
+    def _tasks_of(self, key: RolloutKey) -> list[TaskProgress]:
+        return [task for task in self.tasks.values() if RolloutKey.of(task.opened.rollout) == key]
+
+    def _end_tasks(self, tasks: Iterable[TaskProgress], why: str) -> None:
+        for task in tasks:
+            task.ended = task.ended or why
 
     def _open(self, record: TaskOpened) -> None:
         self._check_run(record.rollout.run)
@@ -201,12 +250,15 @@ class LearnerState:
             del self.batches[done.step]
             for rollout in done.rollouts:
                 self._release(RolloutKey.of(rollout))
+        for key in [key for key in self.skipped if key.step < self.durable_step]:
+            self._release(key)
 
     def _release(self, key: RolloutKey) -> None:
         self.attempts.pop(key, None)
-        self.closed.pop(key, None)
-        for task_id in [name for name, task in self.tasks.items() if RolloutKey.of(task.opened.rollout) == key]:
-            del self.tasks[task_id]
+        for held in (self.closed, self.dropped, self.skipped):
+            held.pop(key, None)
+        for task in self._tasks_of(key):
+            del self.tasks[task.opened.task_id]
         prompt_key = PromptKey(key.step, key.prompt)
         prompt = self.prompts.get(prompt_key)
         if prompt is None:
@@ -238,6 +290,9 @@ def records_of(state: LearnerState) -> Iterator[JournalRecord]:
         yield from (RolloutReleased(RolloutId(state.run, step, prompt, sample)) for sample in sorted(samples))
     for attempts in state.attempts.values():
         yield from (AttemptStarted(rollout) for rollout in attempts)
+    for attempts in state.dropped.values():
+        yield from (RolloutDropped(rollout) for rollout in attempts)
+    yield from state.skipped.values()
     yield from state.closed.values()
     for task in state.tasks.values():
         yield from _records_of_task(task)
@@ -245,6 +300,8 @@ def records_of(state: LearnerState) -> Iterator[JournalRecord]:
     yield from state.batches.values()
     if state.applied_step > state.durable_step:
         yield StepApplied(state.applied_step, _applied_digest(state))
+    if state.ended is not None:
+        yield state.ended
 
 
 def _records_of_task(task: TaskProgress) -> Iterator[JournalRecord]:

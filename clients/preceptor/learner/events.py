@@ -4,8 +4,11 @@
 |---|---|
 | started | run, step (applied so far), steps, recipe, control, resumed |
 | evaluation | step, accuracy, correct, asked, samples |
-| step | step, loss, reverse_kl, grad_norm, heldout_accuracy, tokens, rates, queue_depth, seconds, bottleneck, grading, metrics |
-| finished | step, seconds, accuracy |
+| step | step, loss, reverse_kl, grad_norm, heldout_accuracy, rollouts, tokens, rates, queue_depth, weight_step, grading |
+| ... | metrics, seconds, idle_seconds, bottleneck, ages, dropped, reweighted, skipped, repetition |
+| skipped | step, prompt, sample, code, message: a rollout that failed for good |
+| alarm | step, name, value, sentence, action |
+| finished | step, seconds, accuracy, ended |
 """
 
 from __future__ import annotations
@@ -17,8 +20,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from preceptor.errors import PreceptorError
+from preceptor.learner.ending import Alarm
 from preceptor.learner.evaluation import Evaluated
 from preceptor.learner.spending import Spending
+from preceptor.learner.tally import Tally
+from preceptor.types import RolloutId
 
 Event = Mapping[str, Any]
 Watch = Callable[[Event], None]
@@ -32,6 +39,7 @@ class StepTimes:
     """Seconds of each stage of one step, and what was done in them."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))
+    idle_s: dict[str, float] = field(default_factory=dict[str, float])  # of each lane: nothing that it was allowed to do
     tokens_generated: int = 0
     rows_scored: int = 0
     queue_depth: int = 0
@@ -48,7 +56,7 @@ class EventLog:
     def __init__(self, path: Path, watch: Watch) -> None:
         self._watch = watch
         told = _read(path)
-        self._steps = {event["step"] for event in told if event["event"] == "step"}
+        self.steps: dict[int, Event] = {event["step"]: event for event in told if event["event"] == "step"}
         self.evaluated: dict[int, float] = {event["step"]: event["accuracy"] for event in told if event["event"] == "evaluation"}
         self._file = path.open("a", encoding="utf-8")
 
@@ -71,33 +79,48 @@ class EventLog:
         self._tell({"event": "evaluation", "step": step, **fields})
 
     def step(
-        self, step: int, weight_step: int, times: StepTimes, metrics: Mapping[str, float], spent: Spending | None = None
-    ) -> None:
-        """The student applied a step."""
-        if step in self._steps:
-            return
-        self._steps.add(step)
-        named = {name: metrics.get(name) for name in ("loss", "reverse_kl", "grad_norm")}
+        self, step: int, times: StepTimes, metrics: Mapping[str, float], tally: Tally, spent: Spending | None = None
+    ) -> Event:
+        """The student applied a step. What was told of it before stands."""
+        if step not in self.steps:
+            self.steps[step] = self._tell(self._step(step, times, metrics, tally, spent))
+        return self.steps[step]
+
+    def _step(
+        self, step: int, times: StepTimes, metrics: Mapping[str, float], tally: Tally, spent: Spending | None
+    ) -> dict[str, object]:
         generated_s = times.seconds["generate"]
         scored_s = generated_s + times.seconds["score_wait"]
-        self._tell(
-            {
-                "event": "step",
-                "step": step,
-                **named,
-                "heldout_accuracy": self.last_accuracy,
-                "tokens_generated": times.tokens_generated,
-                "generated_tokens_per_s": _rate(times.tokens_generated, generated_s),
-                "rows_scored": times.rows_scored,
-                "scored_rows_per_s": _rate(times.rows_scored, scored_s),
-                "queue_depth": times.queue_depth,
-                "weight_step": weight_step,
-                "seconds": {side: round(took_s, 4) for side, took_s in times.seconds.items()},
-                "bottleneck": times.bottleneck,
-                "grading": spent and asdict(spent),
-                "metrics": dict(metrics),
-            }
-        )
+        return {
+            "event": "step",
+            "step": step,
+            **{name: metrics.get(name) for name in ("loss", "reverse_kl", "grad_norm")},
+            "heldout_accuracy": self.last_accuracy,
+            "rollouts": tally.rollouts,
+            "tokens_generated": times.tokens_generated,
+            "generated_tokens_per_s": _rate(times.tokens_generated, generated_s),
+            "rows_scored": times.rows_scored,
+            "scored_rows_per_s": _rate(times.rows_scored, scored_s),
+            "queue_depth": times.queue_depth,
+            "weight_step": tally.weight_step,
+            "ages": {"mean": tally.mean_age, "max": tally.max_age},
+            **{name: getattr(tally, name) for name in ("dropped", "reweighted", "skipped", "repetition")},
+            "seconds": {side: round(took_s, 4) for side, took_s in times.seconds.items()},
+            "idle_seconds": {lane: round(idle_s, 4) for lane, idle_s in times.idle_s.items()},
+            "bottleneck": times.bottleneck,
+            "grading": spent and asdict(spent),
+            "metrics": dict(metrics),
+        }
+
+    def skipped(self, rollout: RolloutId, error: PreceptorError) -> None:
+        """A rollout failed for good, and its step goes on without it."""
+        place = {"step": rollout.step + 1, "prompt": rollout.prompt, "sample": rollout.sample}
+        self._tell({"event": "skipped", **place, "code": str(error.code), "message": error.message})
+
+    def alarm(self, step: int, alarm: Alarm) -> None:
+        """A figure is in trouble."""
+        told = {"name": alarm.name, "value": alarm.value, "sentence": alarm.sentence, "action": alarm.rule.action}
+        self._tell({"event": "alarm", "step": step, **told})
 
     def finished(self, **fields: object) -> None:
         """Every step is applied and durable."""
@@ -106,10 +129,11 @@ class EventLog:
     def close(self) -> None:
         self._file.close()
 
-    def _tell(self, event: dict[str, object]) -> None:
+    def _tell(self, event: dict[str, object]) -> Event:
         self._file.write(json.dumps(_plain(event), ensure_ascii=False) + "\n")
         self._file.flush()
         self._watch(event)
+        return event
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from preceptor import wire
@@ -42,7 +43,7 @@ class Generation:
         self._ports, self._journal, self._plan, self._desk = ports, journal, plan, desk
         self._weights, self._hooks = weights, hooks
         self._tokenizer_sha256, self._deadline_s = tokenizer_sha256, deadline_s
-        self.tokens = 0
+        self.tokens: Counter[int] = Counter()  # drawn by this learner, by step
 
     async def collect(self, index: int) -> None:
         """Returns when every rollout of the step is closed. Sources with different writers are asked at the same time."""
@@ -71,7 +72,7 @@ class Generation:
         try:
             while (reply := await next_reply(replies, self._deadline_s)) is not None:
                 if reply.HasField("failure"):
-                    failure = _worse(failure, error_of(reply.failure.error))
+                    failure = _worse(failure, await self._failed(reply.failure))
                 else:
                     await self._close(reply.rollout, slot)
                     patience.moved()
@@ -103,17 +104,25 @@ class Generation:
             self._weights.check(result.model)
         if rollout.id.run != self._plan.run or rollout.sequence.row_count == 0:
             raise Conflict("this rollout was not asked for", field="rollout.id", value=str(rollout.id), limit=self._plan.run)
-        if RolloutKey.of(rollout.id) in self._journal.state.closed:
+        if self._journal.state.is_settled(RolloutKey.of(rollout.id)):
             return
         await self._journal.write(RolloutClosed(rollout.id, result.SerializeToString(deterministic=True)))
         self._hooks.reached("rollout journaled")
-        self.tokens += rollout.sequence.row_count
+        self.tokens[rollout.id.step] += rollout.sequence.row_count
+
+    async def _failed(self, told: rollout_pb2.RolloutFailure) -> PreceptorError | None:
+        """What is left to raise: a rollout that fails for good is given up by itself where its step may lose one."""
+        error = error_of(told.error)
+        if error.retryable or not told.HasField("id"):
+            return error
+        await self._desk.give_up(wire.rollout_id_from_proto(told.id), error)
+        return None
 
     def _check_complete(self, index: int, groups: Sequence[rollout_pb2.GeneratePrompt]) -> None:
         asked = {
             RolloutKey(index, group.prompt, group.first_sample + number) for group in groups for number in range(group.samples)
         }
-        if open_ones := asked - self._journal.state.closed.keys():
+        if open_ones := [key for key in asked if not self._journal.state.is_settled(key)]:
             raise Unavailable(f"the rollout service ended its stream with {len(open_ones)} of {len(asked)} rollouts missing")
 
 
@@ -128,6 +137,8 @@ async def next_reply(replies: Replies, deadline_s: float) -> rollout_pb2.Generat
         raise Unavailable(f"the rollout service said nothing for {deadline_s:g} s") from None
 
 
-def _worse(known: PreceptorError | None, new: PreceptorError) -> PreceptorError:
+def _worse(known: PreceptorError | None, new: PreceptorError | None) -> PreceptorError | None:
     """The one that decides: a failure that trying again cannot mend."""
-    return new if known is None or (known.retryable and not new.retryable) else known
+    if known is None or new is None:
+        return known or new
+    return new if known.retryable and not new.retryable else known

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 from preceptor import wire
 from preceptor.error_details import error_of
-from preceptor.errors import Corrupt, PreceptorError
+from preceptor.errors import Corrupt
 from preceptor.journal import LearnerJournal, RolloutKey, RowsReceived, TaskOpened
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.ports import TeacherPort
 from preceptor.learner.requests import SCHEMA, grade_name
+from preceptor.learner.scores import ScoreDesk
+from preceptor.learner.stages import closed_rollouts
 from preceptor.learner.waits import persist, together
 from preceptor.queue.types import OUT_START
 from preceptor.recipes import TeacherPlan
@@ -28,19 +30,21 @@ GROUPS_AT_ONCE = 8
 class GradeDesk:
     """Asks for the verdicts of a run."""
 
-    def __init__(self, port: TeacherPort, journal: LearnerJournal, plan: RunPlan, hooks: Hooks, *, deadline_s: float) -> None:
-        self._port, self._journal, self._plan, self._hooks = port, journal, plan, hooks
+    def __init__(
+        self, port: TeacherPort, journal: LearnerJournal, plan: RunPlan, desk: ScoreDesk, hooks: Hooks, *, deadline_s: float
+    ) -> None:
+        self._port, self._journal, self._plan, self._desk, self._hooks = port, journal, plan, desk, hooks
         self._deadline_s = deadline_s
         self._room = asyncio.Semaphore(GROUPS_AT_ONCE)
 
     async def grade(self, index: int) -> None:
         """Returns when every closed rollout of the step has its verdicts. Each group is one request."""
         groups: dict[tuple[str, int], tuple[TeacherPlan, list[TaskOpened]]] = {}
-        for key in self._plan.rollouts_of(index):
-            for grader in self._plan.slot_of(key.sample).graders:
-                task = self._journal.state.tasks[grade_name(self._journal.state.closed[key].rollout, grader)]
+        for closed in closed_rollouts(self._journal.state, self._plan, index):
+            for grader in self._plan.slot_of(closed.rollout.sample).graders:
+                task = self._journal.state.tasks[grade_name(closed.rollout, grader)]
                 if not task.ended:
-                    groups.setdefault((grader.name, key.prompt), (grader, []))[1].append(task.opened)
+                    groups.setdefault((grader.name, closed.rollout.prompt), (grader, []))[1].append(task.opened)
         await together(*(self._grade(grader, tasks) for grader, tasks in groups.values()))
 
     async def _grade(self, grader: TeacherPlan, tasks: Sequence[TaskOpened]) -> None:
@@ -50,6 +54,8 @@ class GradeDesk:
     async def _ask(self, grader: TeacherPlan, tasks: Sequence[TaskOpened], left_s: float) -> None:
         """What has a verdict is kept, also where another item of the group failed."""
         waiting = [task for task in tasks if not self._journal.state.tasks[task.task_id].ended]
+        if not waiting:
+            return  # what was left has been given up
         request = teacher_pb2.GradeRequest(
             teacher=wire.choice_to_proto(grader.model),
             spec=teacher_pb2.ScoreTask.FromString(tasks[0].payload).grade,
@@ -60,17 +66,16 @@ class GradeDesk:
         if len(reply.results) != len(waiting):
             raise Corrupt("another number of verdicts than items", field="results", value=len(reply.results), limit=len(waiting))
         self._hooks.reached("verdict read")
-        failed: PreceptorError | None = None
-        records: list[RowsReceived] = []
-        for task, result in zip(waiting, reply.results, strict=True):
-            if result.HasField("error"):
-                failed = failed or error_of(result.error)
-            else:
-                records.append(self._record(task, grader.model, result.verdict))
-        await self._journal.write(*records)
+        answers = list(zip(waiting, reply.results, strict=True))
+        good = [(task, result.verdict) for task, result in answers if not result.HasField("error")]
+        await self._journal.write(*(self._record(task, grader.model, verdict) for task, verdict in good))
         self._hooks.reached("verdict journaled")
-        if failed is not None:
-            raise failed
+        failed = [(task, error_of(result.error)) for task, result in answers if result.HasField("error")]
+        for task, error in failed:
+            if not error.retryable:
+                await self._desk.give_up(task.rollout, error)
+        if passing := [error for _, error in failed if error.retryable]:
+            raise passing[0]
 
     def _item(self, task: TaskOpened) -> teacher_pb2.GradeItem:
         closed = self._journal.state.closed[RolloutKey.of(task.rollout)]

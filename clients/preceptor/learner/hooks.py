@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preceptor.hooks import Hooks, NoHooks
 
-__all__ = ["POINTS", "Hooks", "NoHooks"]
+__all__ = ["POINTS", "RARE_POINTS", "Hooks", "NoHooks"]
 
 POINTS = (
     "run opened",
@@ -29,3 +29,6 @@ POINTS = (
     "journal compacted",
 )
 """Every point, in the order of a step. Dying at any of them must cost time and nothing else."""
+
+RARE_POINTS = ("rollouts dropped", "rollout skipped", "end journaled")
+"""Points that only some runs reach: where rollouts get too old, where some fail for good, where a run ends early."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from preceptor.errors import Corrupt
-from preceptor.journal import BatchSent, LearnerState, RolloutKey, TaskProgress
+from preceptor.journal import BatchSent, LearnerState, RolloutClosed, TaskProgress
 from preceptor.learner.control import permuted
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
+from preceptor.learner.stages import age_of, closed_rollouts
 from preceptor.names import batch_digest, task_name
 from preceptor.wire import sequence_from_proto
 from preceptor_proto.v1 import common_pb2, rollout_pb2, student_pb2, teacher_pb2
@@ -16,14 +17,15 @@ from preceptor_proto.v1 import common_pb2, rollout_pb2, student_pb2, teacher_pb2
 
 def batch_of(state: LearnerState, plan: RunPlan, index: int, tokenizer_size: int) -> BatchSent:
     """The batch that makes step `index + 1`; what is in here is what is journaled and sent, controls included."""
-    items = [_item(state, plan, key) for key in plan.rollouts_of(index)]
+    closed = list(closed_rollouts(state, plan, index))
+    items = [_item(state, plan, one) for one in closed]
     if plan.control == "permute_scores":
         items = permuted(items, plan.seed, index, tokenizer_size)
     payloads = tuple(
         student_pb2.MicroBatch(items=group).SerializeToString(deterministic=True)
         for group in micro_batches(items, plan.compiled.recipe.schedule.micro_batch_tokens)
     )
-    rollouts = tuple(state.closed[key].rollout for key in plan.rollouts_of(index))
+    rollouts = tuple(one.rollout for one in closed)
     return BatchSent(plan.run, index + 1, batch_digest(payloads), plan.compiled.objective.to_json(), rollouts, payloads)
 
 
@@ -47,16 +49,21 @@ def item_tokens(item: student_pb2.TrainItem) -> int:
     return sum(len(one.context.u32le or one.response.u32le) for one in item.sequence.segments) // 4
 
 
-def _item(state: LearnerState, plan: RunPlan, key: RolloutKey) -> student_pb2.TrainItem:
-    closed = state.closed[key]
+def weight_of(closed: RolloutClosed, plan: RunPlan) -> float:
+    """1, or less where the weights that drew it are older than the bound."""
+    beyond = age_of(closed, plan) - plan.staleness if plan.stale_weight else 0
+    return plan.stale_weight ** max(0, beyond)
+
+
+def _item(state: LearnerState, plan: RunPlan, closed: RolloutClosed) -> student_pb2.TrainItem:
     result = rollout_pb2.RolloutResult.FromString(closed.payload)
-    slot = plan.slot_of(key.sample)
+    slot = plan.slot_of(closed.rollout.sample)
     item = student_pb2.TrainItem(
         id=result.id,
         sequence=result.sequence,
         behaviour=result.behaviour,
-        weight=1.0,
-        group=f"{slot.source.name}/{key.prompt}",
+        weight=weight_of(closed, plan),
+        group=f"{slot.source.name}/{closed.rollout.prompt}",
         source=slot.source.name,
         finish_reason=result.finish_reason,
     )

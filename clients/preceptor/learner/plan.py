@@ -57,6 +57,7 @@ class RunPlan:
                 value=self.per_step,
                 limit=f"{len(self.prompts)} prompts",
             )
+        self._check_staleness()
         every = self.compiled.recipe.evaluation.every_steps if self.compiled.recipe.evaluation else self.publish_every
         if every % self.publish_every:
             raise ConfigurationError(
@@ -65,6 +66,39 @@ class RunPlan:
                 value=every,
                 limit=f"a multiple of schedule.publish_every_steps ({self.publish_every})",
             )
+
+    def _check_staleness(self) -> None:
+        schedule = self.compiled.recipe.schedule
+        refusals = (
+            (self.deterministic and self.ahead > 0, "deterministic", True, "false: arrival decides which weights draw"),
+            (self.ahead < self.staleness, "ahead_steps", self.ahead, f"at least schedule.staleness ({self.staleness})"),
+            (
+                schedule.stale_weight > 0 and self.ahead <= self.staleness,
+                "stale_weight",
+                schedule.stale_weight,
+                "0, or ahead_steps above staleness: nothing gets older than the bound here",
+            ),
+            (
+                schedule.failed_rollouts_per_step >= self.per_step * self.samples,
+                "failed_rollouts_per_step",
+                schedule.failed_rollouts_per_step,
+                f"fewer than the rollouts of a step ({self.per_step * self.samples})",
+            ),
+            (
+                schedule.early_stop is not None and not self.evaluation,
+                "early_stop",
+                "set",
+                "a recipe with an evaluation: without one no accuracy is known",
+            ),
+        )
+        for is_refused, field, value, limit in refusals:
+            if is_refused:
+                raise ConfigurationError(
+                    f"schedule.{field} does not fit the rest of the schedule: {limit}",
+                    field=f"schedule.{field}",
+                    value=value,
+                    limit=limit,
+                )
 
     # ---------------------------------------------------------------- numbers
 
@@ -88,19 +122,42 @@ class RunPlan:
     def deterministic(self) -> bool:
         return self.compiled.recipe.schedule.deterministic
 
-    def weights_for(self, index: int) -> int:
-        """The step whose weights draw the rollouts of this one; the end of the run always publishes."""
-        return index if index >= self.steps else index - index % self.publish_every
+    @property
+    def staleness(self) -> int:
+        return self.compiled.recipe.schedule.staleness
 
-    def is_evaluated(self, index: int) -> bool:
+    @property
+    def ahead(self) -> int:
+        """How many steps drawing may run ahead of training."""
+        schedule = self.compiled.recipe.schedule
+        return schedule.staleness if schedule.ahead_steps is None else schedule.ahead_steps
+
+    @property
+    def stale_weight(self) -> float:
+        return self.compiled.recipe.schedule.stale_weight
+
+    def weights_for(self, index: int, end: int | None = None) -> int:
+        """The step whose weights draw the rollouts of this one where nothing is stale; the end of the run always publishes."""
+        is_end = index >= (self.steps if end is None else end)
+        return index if is_end else index - index % self.publish_every
+
+    def age(self, index: int, weight_step: int) -> int:
+        """How many published versions lie between these weights and those that a strictly on-policy run would draw from."""
+        return max(0, -((weight_step - self.weights_for(index)) // self.publish_every))
+
+    def oldest_weights(self, index: int) -> int:
+        """No rollout of a step is drawn from weights of an earlier step than this."""
+        return max(0, self.weights_for(index) - self.ahead * self.publish_every)
+
+    def is_evaluated(self, index: int, end: int | None = None) -> bool:
         """Whether the weights that have seen `index` steps are evaluated."""
         if self.compiled.recipe.evaluation is None:
             return False
-        return index % self.compiled.recipe.evaluation.every_steps == 0 or index >= self.steps
+        return index % self.compiled.recipe.evaluation.every_steps == 0 or index >= (self.steps if end is None else end)
 
-    def is_durable(self, step: int) -> bool:
+    def is_durable(self, step: int, end: int | None = None) -> bool:
         """Whether the student is asked to keep this step."""
-        return step % self.compiled.recipe.schedule.checkpoint_every_steps == 0 or step >= self.steps
+        return step % self.compiled.recipe.schedule.checkpoint_every_steps == 0 or step >= (self.steps if end is None else end)
 
     # ---------------------------------------------------------------- rollouts
 

@@ -51,7 +51,7 @@ def missing_groups(state: LearnerState, plan: RunPlan, slot: Slot, index: int) -
     groups: list[rollout_pb2.GeneratePrompt] = []
     for prompt in sorted(plan.prompts_of(index)):
         keys = [RolloutKey(index, prompt, sample) for sample in range(slot.first_sample, slot.end_sample)]
-        missing = [key for key in keys if key not in state.closed]
+        missing = [key for key in keys if not state.is_settled(key)]
         if missing:
             attempt = _next_attempt(state, keys)
             asked = [keys] if plan.deterministic else _runs(missing)
@@ -86,7 +86,7 @@ def generate_request(
         deterministic=plan.deterministic,
         write_logs=bool(slot.scorers),
         job=plan.run,
-        min_weight_step=plan.weights_for(index) if slot.by_student else None,
+        min_weight_step=plan.oldest_weights(index) if slot.by_student else None,
     )
 
 
@@ -147,7 +147,7 @@ def attempt_records(
     records: list[JournalRecord] = []
     for group in groups:
         for rollout in rollouts_of_group(plan, index, group):
-            if RolloutKey.of(rollout) not in state.closed:
+            if not state.is_settled(RolloutKey.of(rollout)):
                 records.append(AttemptStarted(rollout))
                 records += [task_opened(rollout, scorer, group.context, digest) for scorer in slot.scorers]
                 records += [grade_opened(rollout, grader) for grader in slot.graders]

@@ -12,12 +12,14 @@ from preceptor.journal import (
     JournalRecord,
     LearnerJournal,
     OutPosition,
+    RolloutDropped,
     RolloutKey,
     RowsReceived,
     TaskEnded,
     TaskOpened,
     TaskProgress,
 )
+from preceptor.learner.failures import Failures
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import inline_task
@@ -25,7 +27,7 @@ from preceptor.learner.waits import Pulse, persist, together
 from preceptor.queue import Delivery, Flow, LogName, Queue, ScoreStream, Taken
 from preceptor.queue.learner import REPOKE_S
 from preceptor.queue.types import OUT_START
-from preceptor.types import Rollout
+from preceptor.types import Rollout, RolloutId
 from preceptor.wire import rollout_from_proto
 from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 
@@ -40,9 +42,17 @@ class ScoreDesk:
     """All open tasks of a run. `run` does the work in the background; `open`, `cancel` and `wait` are for the stages."""
 
     def __init__(
-        self, queue: Queue, journal: LearnerJournal, plan: RunPlan, hooks: Hooks, *, deadline_s: float, repoke_s: float = REPOKE_S
+        self,
+        queue: Queue,
+        journal: LearnerJournal,
+        plan: RunPlan,
+        failures: Failures,
+        hooks: Hooks,
+        *,
+        deadline_s: float,
+        repoke_s: float = REPOKE_S,
     ) -> None:
-        self._queue, self._journal, self._plan, self._hooks = queue, journal, plan, hooks
+        self._queue, self._journal, self._plan, self._hooks, self._failures = queue, journal, plan, hooks, failures
         self._deadline_s, self._repoke_s = deadline_s, repoke_s
         self._pulse = Pulse()
         self._streams = {
@@ -88,6 +98,25 @@ class ScoreDesk:
         if listed:
             await self._journal.write(*(TaskEnded(one.task_id, SUPERSEDED) for one in listed))
 
+    async def give_up(self, rollout: RolloutId, error: PreceptorError) -> None:
+        """A rollout that failed for good is left out of its step, or ends the run: see `Failures`."""
+        unended = self._unended(lambda task: RolloutKey.of(task.rollout) == RolloutKey.of(rollout))
+        await self._failures.absorb(rollout, error)
+        await self.cancel(unended)
+        self._pulse.beat()
+
+    async def drop(self, rollouts: Iterable[RolloutId]) -> None:
+        """Attempts that are too old do not count any more."""
+        gone = set(rollouts)
+        unended = self._unended(lambda task: task.rollout in gone)
+        await self._journal.write(*(RolloutDropped(rollout) for rollout in gone))
+        self._hooks.reached("rollouts dropped")
+        await self.cancel(unended)
+
+    async def cancel_all(self) -> None:
+        """At the end of a run: nobody waits for what is still open."""
+        await self.cancel(self._unended(lambda _: True))
+
     async def wait(self, names: Iterable[str]) -> None:
         """Returns when these tasks have ended; gives up when nothing has arrived for the deadline."""
         waiting, tasks = set(names), self._journal.state.tasks
@@ -117,19 +146,23 @@ class ScoreDesk:
             await self._steady(lambda _, t=taken: stream.acknowledge(t), stream.flow.teacher)
             self._hooks.reached("rows deleted")
             for delivery in taken.deliveries:
-                self._check(delivery, stream.flow)
+                await self._check(delivery, stream.flow)
             self._pulse.beat()
 
-    def _check(self, delivery: Delivery, flow: Flow) -> None:
+    async def _check(self, delivery: Delivery, flow: Flow) -> None:
         if delivery.envelope.HasField("error"):
             error = error_of(delivery.envelope.error)
-            raise type(error)(
+            task = self._journal.state.tasks.get(delivery.task_id)
+            if task is None or task.ended:
+                return  # nobody waits for it any more
+            told = type(error)(
                 f"teacher {flow.teacher} gave up {delivery.task_id}: {error.message}",
                 field=error.field,
                 value=error.value,
                 limit=error.limit,
                 hint=error.hint or f"see the dead letters of job {flow.job}; replay them, then go on with --resume",
             )
+            await self.give_up(task.opened.rollout, told)
 
     def _stalled(self, waiting: set[str]) -> PreceptorError:
         names = sorted({self._journal.state.tasks[name].opened.rollout.run for name in waiting})
@@ -186,6 +219,9 @@ class ScoreDesk:
     def _stream(self, model: str) -> ScoreStream:
         position = self._journal.state.out_positions.get(model, OUT_START)
         return ScoreStream(self._queue, Flow(model, self._plan.tenant, self._plan.run), position)
+
+    def _unended(self, belongs: Callable[[TaskOpened], bool]) -> list[TaskOpened]:
+        return [task.opened for task in self._journal.state.tasks.values() if not task.ended and belongs(task.opened)]
 
     def _place(self, opened: TaskOpened) -> tuple[ScoreStream | None, teacher_pb2.ScoreTask]:
         """The task and the stream of its results; verdicts come without one."""

@@ -9,6 +9,7 @@ from statistics import fmean
 from preceptor.journal import LearnerState
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
+from preceptor.learner.stages import closed_rollouts
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
 
@@ -41,7 +42,7 @@ def spent_on(state: LearnerState, plan: RunPlan, index: int) -> Spending | None:
 
 
 def _verdicts(state: LearnerState, plan: RunPlan, index: int) -> Iterator[teacher_pb2.Verdict]:
-    for key in plan.rollouts_of(index):
-        for grader in plan.slot_of(key.sample).graders:
-            task = state.tasks[grade_name(state.closed[key].rollout, grader)]
+    for closed in closed_rollouts(state, plan, index):
+        for grader in plan.slot_of(closed.rollout.sample).graders:
+            task = state.tasks[grade_name(closed.rollout, grader)]
             yield from (teacher_pb2.Envelope.FromString(part.payload).verdict for part in task.rows)

@@ -22,10 +22,30 @@ class Weights:
         self._deadline_s = deadline_s
         self.loaded: common_pb2.ModelRef | None = None
 
-    async def bring(self, step: int) -> None:
-        """The rollout service runs the weights that have seen `step` steps."""
-        wanted = await self._version(step)
-        await self._load(wanted)
+    @property
+    def published_step(self) -> int | None:
+        """Of the newest version of this run that the student has told of."""
+        known = self._student.published
+        return known.step if known is not None and known.run == self._plan.run else None
+
+    async def publish(self, step: int) -> None:
+        """There is a version of the weights that have seen `step` steps."""
+        if self._journal.state.applied_step != step:
+            raise Conflict(
+                f"the weights of step {step} are gone, and the student is at step {self._journal.state.applied_step}",
+                field="schedule.publish_every_steps",
+                value=step,
+                hint="the student's folder of versions was emptied; start another run",
+            )
+        await self._student.publish()
+        self._hooks.reached("weights published")
+
+    async def bring_newest(self) -> int:
+        """The rollout service runs the newest version; the step of it."""
+        newest = self._student.published
+        assert newest is not None, "something was published"
+        await self._load(newest)
+        return newest.step
 
     async def load_again(self) -> None:
         """After the rollout service may have restarted."""
@@ -42,22 +62,6 @@ class Weights:
                 limit=_told(self.loaded),
                 hint="each run needs a rollout service of its own",
             )
-
-    async def _version(self, step: int) -> common_pb2.ModelRef:
-        """The published version of that step; published now where the student stands there."""
-        known = self._student.published
-        if known is not None and known.run == self._plan.run and known.step == step:
-            return known
-        if self._journal.state.applied_step != step:
-            raise Conflict(
-                f"the weights of step {step} are gone, and the student is at step {self._journal.state.applied_step}",
-                field="schedule.publish_every_steps",
-                value=step,
-                hint="the student's folder of versions was emptied; start another run",
-            )
-        published = await self._student.publish()
-        self._hooks.reached("weights published")
-        return published
 
     async def _load(self, model: common_pb2.ModelRef) -> None:
         request = rollout_pb2.LoadWeightsRequest(version=rollout_pb2.WeightVersion(model=model))

@@ -1,5 +1,6 @@
 """Recipes: a method as one YAML file, checked before anything is computed, compiled to what each service is told."""
 
+from preceptor.recipes.alarms import AlarmRule, Alarms, EarlyStop
 from preceptor.recipes.compile import CompiledRecipe, Grading, SourcePlan, TeacherPlan, compile_recipe
 from preceptor.recipes.evaluation import is_match
 from preceptor.recipes.json_schema import recipe_json_schema
@@ -11,7 +12,10 @@ from preceptor.recipes.schema import STUDENT, Optimizer, OpUse, Recipe
 __all__ = [
     "SCHEMA",
     "STUDENT",
+    "AlarmRule",
+    "Alarms",
     "CompiledRecipe",
+    "EarlyStop",
     "Grading",
     "Number",
     "ObjectiveSpec",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
+from preceptor.recipes.alarms import Alarms, EarlyStop
 from preceptor.recipes.schedules import FROZEN, NotNegative, Number
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -189,6 +190,23 @@ class Steps(BaseModel):
     checkpoint_every_steps: int = Field(default=10, ge=1)
     """A step is made durable after every so many, and the last one always."""
 
+    staleness: int = Field(default=0, ge=0, le=64)
+    """How many published versions older than the newest the weights may be that drew what a step trains on. 0: strictly
+    on-policy; from 1 on, rollouts of the next steps are drawn while a step is trained."""
+
+    ahead_steps: int | None = Field(default=None, ge=0, le=64)
+    """How many steps drawing may run ahead of training; unset: `staleness`, and nothing ever gets older than that."""
+
+    stale_weight: float = Field(default=0.0, ge=0, lt=1)
+    """Rollouts that got older all the same: 0 drops them and draws again; else their weight is multiplied by this for each
+    version beyond the bound."""
+
+    failed_rollouts_per_step: int = Field(default=0, ge=0)
+    """So many rollouts of a step may fail for good, in drawing, scoring or grading; they are skipped. One more ends the run."""
+
+    early_stop: EarlyStop | None = None
+    """Unset: the run takes all its steps."""
+
 
 class Evaluation(BaseModel):
     """Greedy answers to held-out prompts, judged against known answers."""
@@ -241,6 +259,7 @@ class Recipe(BaseModel):
     optimizer: Optimizer
     schedule: Steps
     evaluation: Evaluation | None = None
+    alarms: Alarms = Alarms()
 
 
 __all__ = [

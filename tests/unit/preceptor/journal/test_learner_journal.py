@@ -25,9 +25,12 @@ from preceptor.journal import (
     PromptTaken,
     Record,
     RolloutClosed,
+    RolloutDropped,
     RolloutKey,
     RolloutReleased,
+    RolloutSkipped,
     RowsReceived,
+    RunEnded,
     StepApplied,
     StepDurable,
     TaskEnded,
@@ -71,6 +74,9 @@ EVERY_KIND: tuple[JournalRecord, ...] = (
     batch(1, rollout(), rollout(sample=1)),
     StepApplied(1, bytes(32)),
     StepDurable(1),
+    RolloutDropped(rollout(attempt=2)),
+    RolloutSkipped(rollout(sample=2), "the provider refuses it"),
+    RunEnded(3, "no gain"),
 )
 
 
@@ -190,6 +196,26 @@ def test_a_durable_step_frees_what_fed_it_and_nothing_else() -> None:
     assert state == LearnerState(RUN, out_positions={"teacher": "1-0"}, applied_step=1, durable_step=1)
 
 
+def test_what_is_dropped_is_asked_again_and_what_is_skipped_is_not_waited_for() -> None:
+    records = [
+        RolloutClosed(rollout(), b"old"),
+        task("a"),
+        task("b", rollout(sample=1)),
+        RolloutClosed(rollout(sample=1), b"bad"),
+    ]
+    state = replay(RUN, [*records, RolloutDropped(rollout()), RolloutSkipped(rollout(sample=1), "refused")])
+    assert not state.closed
+    assert [state.tasks[name].ended for name in "ab"] == ["dropped", "skipped"]
+    state.apply(RolloutClosed(rollout(), b"the same, late"))
+    state.apply(RolloutClosed(rollout(sample=1, attempt=1), b"late"))
+    assert not state.closed
+    state.apply(RolloutClosed(rollout(attempt=1), b"new"))
+    assert [one.payload for one in state.closed.values()] == [b"new"]
+    state.apply(RolloutReleased(rollout()))
+    state.apply(StepDurable(rollout().step + 1))
+    assert state == LearnerState(RUN, applied_step=rollout().step + 1, durable_step=rollout().step + 1)
+
+
 class FoldMachine(RuleBasedStateMachine):
     """Any history that the state accepts is kept by `records_of`, and by a journal that is compacted and reopened."""
 
@@ -254,6 +280,18 @@ class FoldMachine(RuleBasedStateMachine):
     @rule(of=rollouts)
     def release(self, of: RolloutId) -> None:
         self._try(RolloutReleased(of))
+
+    @rule(of=rollouts)
+    def drop(self, of: RolloutId) -> None:
+        self._try(RolloutDropped(of))
+
+    @rule(of=rollouts)
+    def skip(self, of: RolloutId) -> None:
+        self._try(RolloutSkipped(of, "gone"))
+
+    @rule(step=st.integers(1, 3))
+    def end(self, step: int) -> None:
+        self._try(RunEnded(step, "early"))
 
     @rule()
     def compact(self) -> None:

@@ -21,7 +21,7 @@ from preceptor.journal import (
     StepDurable,
     TaskOpened,
 )
-from preceptor.learner import Memory, RunFolder, Stage, next_stage
+from preceptor.learner import Lane, Memory, RunFolder, Stage, next_work
 from preceptor.learner.data import evaluation_items, training_prompts
 from preceptor.learner.events import EventLog, StepTimes
 from preceptor.learner.join import batch_of, item_tokens, micro_batches
@@ -35,6 +35,7 @@ from preceptor.learner.requests import (
     prompt_taken,
     render_requests,
 )
+from preceptor.learner.tally import Tally
 from preceptor.names import batch_digest
 from preceptor.recipes import load_recipe, recipe_from
 from preceptor.types import FinishReason, ModelRef, RaggedIds, Rollout, RolloutId, Sequence, Want
@@ -100,38 +101,58 @@ def test_every_source_has_samples_of_its_own() -> None:
 # ---------------------------------------------------------------- stages
 
 
+def stage(lane: Lane, state: LearnerState, todo: RunPlan, memory: Memory) -> Stage:
+    return next_work(lane, state, todo, memory).stage
+
+
 def test_stages_follow_from_the_journal() -> None:
     todo, memory = plan(steps=1), Memory()
     state = LearnerState(RUN)
-    assert next_stage(state, todo, memory) is Stage.WEIGHTS
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.PUBLISH
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.WAIT
+    memory.published_step = 0
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.WEIGHTS
     memory.loaded_step = 0
-    assert next_stage(state, todo, memory) is Stage.EVALUATE
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.EVALUATE
     memory.evaluated.add(0)
-    assert next_stage(state, todo, memory) is Stage.PROMPTS
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.PROMPTS
     state = with_prompts(todo)
-    assert next_stage(state, todo, memory) is Stage.COLLECT
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.COLLECT
     groups = missing_groups(state, todo, todo.slots[0], 0)
     records = attempt_records(state, todo, todo.slots[0], groups, 0, DIGEST)
     for record in records:
         state.apply(record)
     for key in list(todo.rollouts_of(0)):
+        assert stage(Lane.TRAIN, state, todo, memory) is Stage.WAIT
         state.apply(closed(todo.attempt(key, 0), [5, 6]))
-    assert next_stage(state, todo, memory) is Stage.COLLECT
-    for record in records:
-        if isinstance(record, TaskOpened):
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.WAIT
+    assert stage(Lane.SCORE, state, todo, memory) is Stage.GRADE
+    opened = [record for record in records if isinstance(record, TaskOpened)]
+    grades = {record.task_id for record in opened if teacher_pb2.ScoreTask.FromString(record.payload).HasField("grade")}
+    for record in opened:
+        if record.task_id in grades:
+            state.apply(RowsReceived(record.task_id, TEACHER, "1-0", 0, 0, True, b""))
+    assert stage(Lane.SCORE, state, todo, memory) is Stage.WAIT
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.SCORES
+    for record in opened:
+        if record.task_id not in grades:
             state.apply(RowsReceived(record.task_id, TEACHER, "1-0", 0, 2, True, b""))
-    assert next_stage(state, todo, memory) is Stage.BATCH
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.BATCH
     batch = batch_of(state, todo, 0, 50)
     state.apply(batch)
-    assert next_stage(state, todo, memory) is Stage.TRAIN
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.TRAIN
     state.apply(StepApplied(1, batch.digest))
-    assert next_stage(state, todo, memory) is Stage.CHECKPOINT
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.CHECKPOINT
     state.apply(StepDurable(1))
-    assert next_stage(state, todo, memory) is Stage.WEIGHTS
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.PUBLISH
+    memory.published_step = 1
+    assert stage(Lane.TRAIN, state, todo, memory) is Stage.DONE
+    assert stage(Lane.SCORE, state, todo, memory) is Stage.DONE
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.WEIGHTS
     memory.loaded_step = 1
-    assert next_stage(state, todo, memory) is Stage.EVALUATE
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.EVALUATE
     memory.evaluated.add(1)
-    assert next_stage(state, todo, memory) is Stage.DONE
+    assert stage(Lane.GENERATE, state, todo, memory) is Stage.DONE
 
 
 # ---------------------------------------------------------------- requests
@@ -303,14 +324,15 @@ def test_the_recipe_in_a_run_folder_is_the_one_that_runs(tmp_path: Path) -> None
 def test_events_are_told_once_and_half_a_line_is_cut_off(tmp_path: Path) -> None:
     path, told = tmp_path / "events.jsonl", []
     log = EventLog(path, told.append)
-    log.step(1, 0, StepTimes(), {"loss": float("nan")})
-    log.step(1, 0, StepTimes(), {"loss": 2.0})
+    tally = Tally(4, 0, 0.0, 0, 0, 0, 0, 0.5)
+    log.step(1, StepTimes(), {"loss": float("nan")}, tally)
+    log.step(1, StepTimes(), {"loss": 2.0}, tally)
     log.close()
     with path.open("a") as file:
         file.write('{"event": "st')
     again = EventLog(path, told.append)
-    again.step(1, 0, StepTimes(), {"loss": 2.0})
-    again.step(2, 1, StepTimes(), {"loss": 3.0})
+    again.step(1, StepTimes(), {"loss": 2.0}, tally)
+    again.step(2, StepTimes(), {"loss": 3.0}, tally)
     again.close()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, None), (2, 3.0)]

@@ -104,6 +104,8 @@ class FakeRollout:
     down: int = 0  # so many next calls find nobody
     break_after: list[int] = field(default_factory=list)  # streams that end in an error after so many rollouts
     fail: list[PreceptorError] = field(default_factory=list)
+    refuse: set[tuple[int, int, int]] = field(default_factory=set)  # step, prompt, sample: fails for good
+    slow: float = 0.0  # seconds for each rollout
     silent: bool = False
     calls: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[int, int, int, int, int]] = field(default_factory=list)
@@ -152,6 +154,10 @@ class FakeRollout:
                 if left == 0:
                     raise Unavailable("the stream broke", retry_after_s=0.01)
                 left -= 1
+                if (request.step, group.prompt, sample) in self.refuse:
+                    yield _refused(RolloutId(request.run, request.step, group.prompt, sample, group.attempt))
+                    continue
+                await asyncio.sleep(self.slow)
                 yield rollout_pb2.GenerateReply(rollout=await self._draw(request, group, sample))
 
     def _answer(self, request: rollout_pb2.GenerateRequest, group: rollout_pb2.GeneratePrompt) -> rollout_pb2.RolloutResult:
@@ -189,6 +195,11 @@ class FakeRollout:
         )
 
 
+def _refused(rollout: RolloutId) -> rollout_pb2.GenerateReply:
+    error = common_pb2.ErrorDetail(code="INVALID_ARGUMENT", message="too long for this engine")
+    return rollout_pb2.GenerateReply(failure=rollout_pb2.RolloutFailure(id=wire.rollout_id_to_proto(rollout), error=error))
+
+
 @dataclass
 class FakeStudent:
     """Weights are a digest of everything applied; the journal on its 'disk' survives `die`, what is newer does not."""
@@ -203,6 +214,8 @@ class FakeStudent:
     refuse: list[PreceptorError] = field(default_factory=list)
     batches: dict[int, list[student_pb2.MicroBatch]] = field(default_factory=dict)
     computed: Counter[int] = field(default_factory=Counter)
+    metrics: dict[str, float] = field(default_factory=dict)
+    slow: float = 0.0  # seconds for each step
 
     def die(self) -> None:
         self.is_open, self.applied = False, self.applied[: self.durable]
@@ -240,6 +253,7 @@ class FakeStudent:
                 raise Conflict("another batch")
             return student_pb2.StepReply(applied_step=header.step, repeated_step=True, metrics={"loss": 1.0})
         assert header.step == len(self.applied) + 1, "a step was left out"
+        await asyncio.sleep(self.slow)
         self.computed[header.step] += 1
         self.batches[header.step] = batches
         self.applied.append((header.step, digest, hashlib.sha256(self.now + _meaning(batches)).digest()))
@@ -247,7 +261,9 @@ class FakeStudent:
             self.die_after_step.discard(header.step)
             self.die()
             raise Unavailable("the student died", retry_after_s=0.01)
-        return student_pb2.StepReply(applied_step=header.step, durable_step=self.durable, metrics={"loss": 1.0, "grad_norm": 2.0})
+        return student_pb2.StepReply(
+            applied_step=header.step, durable_step=self.durable, metrics={"loss": 1.0, "grad_norm": 2.0, **self.metrics}
+        )
 
     async def checkpoint(self, request: student_pb2.CheckpointRequest, *, deadline_s: float) -> student_pb2.CheckpointReply:
         self._check(request.epoch)

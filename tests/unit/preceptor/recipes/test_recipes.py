@@ -247,10 +247,10 @@ def test_the_pages_name_every_field_op_and_parameter():
 
 
 def described_models():
-    from preceptor.recipes import schedules, schema
+    from preceptor.recipes import alarms, schedules, schema
 
     names = ("Data", "Source", "Teacher", "Term", "Optimizer", "Steps", "Evaluation", "Recipe")
-    return [*(getattr(schema, name) for name in names), schedules.Ramp]
+    return [*(getattr(schema, name) for name in names), alarms.AlarmRule, alarms.Alarms, alarms.EarlyStop, schedules.Ramp]
 
 
 def laughs(levels: int) -> str:
