@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ STALE = {"steps": 4, "deterministic": False, "staleness": 1}
 OVERSHOOT = {**STALE, "staleness": 0, "ahead_steps": 1}
 
 
-def world(folder: Path, **schedule: object) -> World:
+def world(folder: Path, **schedule: Any) -> World:
     """Rollouts and steps that take a moment, so that stages do overlap."""
     made = World(folder)
     made.plan = plan(**schedule)
@@ -27,7 +28,7 @@ def world(folder: Path, **schedule: object) -> World:
     return made
 
 
-def steps_of(made: World) -> list[dict[str, object]]:
+def steps_of(made: World) -> list[dict[str, Any]]:
     lines = (made.root / RUN / "events.jsonl").read_text().splitlines()
     return [event for event in map(json.loads, lines) if event["event"] == "step"]
 
@@ -203,7 +204,7 @@ def test_an_alarm_counts_steps_in_a_row_and_rings_again_after_a_recovery() -> No
 def test_a_rule_has_one_threshold() -> None:
     for thresholds in ({}, {"above": 1.0, "below": 0.0}):
         with pytest.raises(ValueError, match="one of them"):
-            AlarmRule(**thresholds)
+            AlarmRule.model_validate(thresholds)
 
 
 @pytest.mark.parametrize(("ids", "share"), [([], 0), ([1, 2, 3, 4], 0), ([1] * 8, 0.8), ([1, 2, 3, 4, 1, 2, 3, 4], 0.2)])

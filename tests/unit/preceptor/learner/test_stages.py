@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -234,7 +235,7 @@ def test_the_next_step_is_drawn_while_one_is_trained() -> None:
         ("failed_rollouts_per_step", {"failed_rollouts_per_step": 4}),
     ],
 )
-def test_schedules_that_contradict_themselves_are_refused(field: str, changes: dict[str, object]) -> None:
+def test_schedules_that_contradict_themselves_are_refused(field: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan(**changes)
     assert caught.value.field == f"schedule.{field}"

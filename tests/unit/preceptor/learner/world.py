@@ -14,12 +14,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from preceptor import wire
 from preceptor.errors import Conflict, Fenced, NotFound, PreceptorError, Unavailable
 from preceptor.learner import Control, EvaluationItem, Learner, NoHooks, Patiences, Ports, RunFolder, RunPlan, Summary
+from preceptor.learner.events import Event
 from preceptor.names import batch_digest
 from preceptor.queue import Flow, LogName, LogWriter, MemoryQueue, Then
 from preceptor.queue.keys import kind_of
@@ -63,7 +65,7 @@ def recipe(**changes: object) -> dict[str, object]:
     }
 
 
-def plan(raw: dict[str, object] | None = None, control: Control = "none", **changes: object) -> RunPlan:
+def plan(raw: dict[str, object] | None = None, control: Control = "none", **changes: Any) -> RunPlan:
     compiled = compile_recipe(recipe_from(raw or recipe(**changes)))
     prompts = tuple(f"prompt {number}" for number in range(5))
     return RunPlan(RUN, TENANT, compiled, prompts, (EvaluationItem("q", "1"), EvaluationItem("r", "0")), control)
@@ -145,7 +147,7 @@ class FakeRollout:
             return
         left = self.break_after.pop(0) if self.break_after else -1
         if self.fail:
-            failed = common_pb2.ErrorDetail(code=common_pb2.ErrorCode.Value(self.fail[0].code), message=self.fail.pop(0).message)
+            failed = common_pb2.ErrorDetail(code=str(self.fail[0].code), message=self.fail.pop(0).message)
             yield rollout_pb2.GenerateReply(failure=rollout_pb2.RolloutFailure(error=failed))
             left = 0
         for group in request.prompts:
@@ -327,7 +329,7 @@ def scores_of(ids: Sequence[int], start: int, lists: RaggedIds | None) -> Rows:
     """A row says something of its own token and place, so that a row at the wrong place is seen."""
     count = len(ids)
     sampled = np.array([-(one + 1) / 100 - (start + r) / 1000 for r, one in enumerate(ids)], np.float32)
-    topk = IdLogprobs(np.tile(np.array([40, 41], np.uint32), (count, 1)), np.tile(np.float32([-3, -4]), (count, 1)))
+    topk = IdLogprobs(np.tile(np.array([40, 41], np.uint32), (count, 1)), np.tile(np.array([-3, -4], np.float32), (count, 1)))
     listed = None if lists is None else RaggedLogprobs(lists.offsets, (-(lists.ids + 1) / 7).astype(np.float32))
     tail = np.full(count, -2.0, np.float32)
     return Rows(start, np.zeros(count, np.uint8), sampled, None, tail, topk, listed)
@@ -381,7 +383,7 @@ class World:
     student: FakeStudent = field(default_factory=FakeStudent)
     teacher: FakeTeacher = field(default_factory=FakeTeacher)
     plan: RunPlan = field(default_factory=plan)
-    events: list[dict[str, object]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     patience: Patiences = PATIENCE
     writers: dict[str, FakeRollout] = field(default_factory=dict)
 
@@ -397,7 +399,7 @@ class World:
                 self.queue.lose(key)
 
     @asynccontextmanager
-    async def working(self, **how: float) -> AsyncGenerator[None]:
+    async def working(self, **how: Any) -> AsyncGenerator[None]:
         worker = asyncio.create_task(work(self.queue, **how))
         try:
             yield

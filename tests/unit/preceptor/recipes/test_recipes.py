@@ -49,6 +49,7 @@ def test_every_shipped_recipe_compiles_and_its_files_are_there(path):
 def test_a_support_becomes_one_want_and_the_student_logs_its_own_ids():
     made = compiled(REVERSE_KL, "terms.0.signal.params.student_topk=5", "teachers.tutor.payload=u8", "temperature=0.7")
     want = made.teachers["tutor"].want
+    assert want is not None
     assert (want.topk, want.log_candidates, want.sampled, want.tail) == (8, True, True, TailOf.UNION)
     assert (want.temperature, str(want.grade), want.deterministic) == (0.7, "u8", True)
     assert made.sources["rollouts"].student_topk == 5
@@ -67,6 +68,7 @@ def test_wants_of_several_terms_on_one_teacher_are_merged():
 def test_a_reward_becomes_a_grading_and_no_want():
     plan = compiled(VERBAL, "terms.0.signal.params.parameters={scale: 10}").teachers["judge"]
     assert plan.want is None
+    assert plan.grading is not None
     assert (plan.grading.grader, json.loads(plan.grading.parameters_json)) == ("verbal", {"scale": 10})
 
 
@@ -81,6 +83,7 @@ def test_defaults_stand_in_the_compiled_objective():
     """A later version's defaults must not change a run that is resumed."""
     term = compiled(REVERSE_KL, "terms.0.objective=jsd", "terms.0.signal.params={teacher_topk: 2}").objective.terms[0]
     assert term.objective.params["beta"] == 0.5
+    assert term.signal is not None
     assert term.signal.params.items() >= {"teacher_topk": 2, "student_topk": 0, "sampled": True, "tail": True}.items()
 
 
@@ -158,6 +161,7 @@ def test_an_override_that_leads_nowhere_is_refused(text):
 def test_paths_of_the_file_are_relative_to_it_and_overrides_to_the_working_directory():
     recipe = load_recipe(REVERSE_KL, ["data.path=mine.jsonl"])
     assert recipe.data.path == "mine.jsonl"
+    assert recipe.evaluation is not None
     assert Path(recipe.evaluation.path) == Path("recipes/../examples/tiny/data/heldout.jsonl")
 
 
