@@ -99,7 +99,7 @@ def seeds() -> dict[str, list[Message]]:
         "Rollout.Generate": [_generate()],
         "Rollout.LoadWeights": [rollout_pb2.LoadWeightsRequest(version=version)],
         "Student.Status": [student_pb2.StudentStatusRequest(run=RUN)],
-        "Student.OpenRun": [student_pb2.OpenRunRequest(run=RUN, config_json=_compiled().optimizer_json)],
+        "Student.OpenRun": [student_pb2.OpenRunRequest(run=RUN, config_json=_compiled().config_json)],
         "Student.Step": [*step_messages()],
         "Student.Checkpoint": [student_pb2.CheckpointRequest(run=RUN, epoch=1)],
         "Student.Publish": [student_pb2.PublishRequest(run=RUN, epoch=1)],

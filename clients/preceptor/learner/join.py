@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from preceptor.errors import Corrupt
 from preceptor.journal import BatchSent, LearnerState, RolloutClosed, TaskProgress
+from preceptor.layout import RowLayout
 from preceptor.learner.control import permuted
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
@@ -21,25 +22,28 @@ def batch_of(state: LearnerState, plan: RunPlan, index: int, tokenizer_size: int
     items = [_item(state, plan, one) for one in closed]
     if plan.control == "permute_scores":
         items = permuted(items, plan.seed, index, tokenizer_size)
+    recipe = plan.compiled.recipe
     payloads = tuple(
         student_pb2.MicroBatch(items=group).SerializeToString(deterministic=True)
-        for group in micro_batches(items, plan.compiled.recipe.schedule.micro_batch_tokens)
+        for group in micro_batches(items, recipe.schedule.micro_batch_tokens, packed=recipe.training.layout == "packed")
     )
     rollouts = tuple(one.rollout for one in closed)
     return BatchSent(plan.run, index + 1, batch_digest(payloads), plan.compiled.objective.to_json(), rollouts, payloads)
 
 
-def micro_batches(items: Iterable[student_pb2.TrainItem], budget_tokens: int) -> Iterator[list[student_pb2.TrainItem]]:
-    """Consecutive items whose tokens, padded to the longest, fit the budget; a longer sequence goes alone."""
+def micro_batches(
+    items: Iterable[student_pb2.TrainItem], budget_tokens: int, *, packed: bool = False
+) -> Iterator[list[student_pb2.TrainItem]]:
+    """Consecutive items whose rows, padding included, fit the budget; a longer sequence goes alone."""
     group: list[student_pb2.TrainItem] = []
-    longest = 0
+    layout = RowLayout(packed)
     for item in items:
         tokens = item_tokens(item)
-        if group and max(longest, tokens) * (len(group) + 1) > budget_tokens:
+        if group and layout.tokens_with(tokens) > budget_tokens:
             yield group
-            group, longest = [], 0
+            group, layout = [], RowLayout(packed)
         group.append(item)
-        longest = max(longest, tokens)
+        layout.add(tokens)
     if group:
         yield group
 

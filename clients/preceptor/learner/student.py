@@ -73,7 +73,7 @@ class Student:
         return await persist(attempt, what, self._deadline_s, _has_gone)
 
     async def _open(self, left_s: float) -> None:
-        request = student_pb2.OpenRunRequest(run=self._plan.run, config_json=self._plan.compiled.optimizer_json)
+        request = student_pb2.OpenRunRequest(run=self._plan.run, config_json=self._plan.compiled.config_json)
         status = await self._port.open_run(request, deadline_s=left_s)
         self._check(status)
         self._epoch = status.epoch

@@ -6,10 +6,12 @@ from preceptor.recipes.evaluation import is_match
 from preceptor.recipes.json_schema import recipe_json_schema
 from preceptor.recipes.load import load_recipe, recipe_from
 from preceptor.recipes.objective import SCHEMA, ObjectiveSpec, TermSpec, objective_from_json
+from preceptor.recipes.run_config import RunConfig
 from preceptor.recipes.schedules import Number, Ramp, at_step
-from preceptor.recipes.schema import STUDENT, Optimizer, OpUse, Recipe
+from preceptor.recipes.schema import ALL_LINEAR, STUDENT, Lora, Optimizer, OpUse, Recipe, Training
 
 __all__ = [
+    "ALL_LINEAR",
     "SCHEMA",
     "STUDENT",
     "AlarmRule",
@@ -17,15 +19,18 @@ __all__ = [
     "CompiledRecipe",
     "EarlyStop",
     "Grading",
+    "Lora",
     "Number",
     "ObjectiveSpec",
     "OpUse",
     "Optimizer",
     "Ramp",
     "Recipe",
+    "RunConfig",
     "SourcePlan",
     "TeacherPlan",
     "TermSpec",
+    "Training",
     "at_step",
     "compile_recipe",
     "is_match",

@@ -13,6 +13,7 @@ from preceptor.recipes.lint import Finding, lint
 from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
 from preceptor.recipes.resolve import ResolvedTerm, resolve_term
+from preceptor.recipes.run_config import RunConfig
 from preceptor.recipes.schema import Recipe
 from preceptor.types import TailOf, Want
 
@@ -60,9 +61,10 @@ class CompiledRecipe:
     warnings: tuple[Finding, ...]
 
     @property
-    def optimizer_json(self) -> str:
+    def config_json(self) -> str:
         """The `config_json` of `OpenRun`."""
-        return self.recipe.optimizer.model_dump_json()
+        recipe = self.recipe
+        return RunConfig(optimizer=recipe.optimizer, training=recipe.training, seed=recipe.schedule.seed).model_dump_json()
 
 
 def compile_recipe(recipe: Recipe) -> CompiledRecipe:

@@ -1,7 +1,7 @@
 """A recipe, field by field: what it trains on, who writes, who judges, and what is minimised.
 
-Every field reaches behaviour: fields of `terms` reach the loss through `compile_recipe`; `optimizer` reaches the student in
-`OpenRun`; the rest is for the learner, and each docstring says exactly what it does with it. Unknown names are errors.
+Every field reaches behaviour: fields of `terms` reach the loss through `compile_recipe`; `optimizer` and `training` reach the
+student in `OpenRun`; the rest is for the learner, and each docstring says exactly what it does with it. Unknown names are errors.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Normaliser = Literal["rows", "sequences", "sequence_means", "pairs"]
 STUDENT = "student"
+ALL_LINEAR = "all-linear"
 
 
 class OpUse(BaseModel):
@@ -164,6 +165,48 @@ class Optimizer(BaseModel):
     """Gradients are scaled down to this global norm; null: never."""
 
 
+def _as_names(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(cast(Sequence[object], value)) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[NonEmpty, ...], Field(min_length=1), BeforeValidator(_as_names)]
+"""One name, or a list of them."""
+
+
+class Lora(BaseModel):
+    """Low-rank adapters beside frozen weights; only they are trained, kept and published. No dropout: what drew trains."""
+
+    model_config = FROZEN
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Inner size of each adapter."""
+
+    alpha: float = Field(default=32.0, gt=0)
+    """An adapter's output is multiplied by alpha / rank."""
+
+    target_modules: Names = (ALL_LINEAR,)
+    """Linear layers that get one: `all-linear`, which leaves the head out, or the ends of their names, such as `q_proj`."""
+
+
+class Training(BaseModel):
+    """Which weights are trained, in which numbers, and how sequences lie in a forward pass."""
+
+    model_config = FROZEN
+
+    precision: Literal["f32", "bf16"] = "f32"
+    """f32: everything. bf16: weights and forward pass in bf16, beside f32 masters, gradient sums and optimiser state;
+    adapters are f32 under either."""
+
+    lora: Lora | None = None
+    """Adapters instead of every weight; unset: every weight."""
+
+    layout: Literal["padded", "packed"] = "padded"
+    """padded: one sequence a row. packed: short ones share a row, and none reads another; models that cannot do that are
+    refused."""
+
+
 class Steps(BaseModel):
     """How long, in which portions, and how often what is made durable."""
 
@@ -182,7 +225,8 @@ class Steps(BaseModel):
     """Scores and draws that are equal to the bit whatever arrives when; refused by engines that cannot."""
 
     micro_batch_tokens: int = Field(default=16_384, ge=1)
-    """Most tokens, padding included, that the student holds in one forward pass; a longer sequence goes alone."""
+    """Most tokens that the student holds in one forward pass, padding included: of rows as long as the longest sequence, one a
+    sequence or, packed, as few as first fit gives. A longer sequence goes alone."""
 
     publish_every_steps: int = Field(default=1, ge=1)
     """The rollout service gets new weights after every so many steps; 1 is strictly on-policy."""
@@ -257,6 +301,7 @@ class Recipe(BaseModel):
     teachers: dict[Name, Teacher] = Field(default_factory=dict[str, Teacher])
     terms: tuple[Term, ...] = Field(min_length=1)
     optimizer: Optimizer
+    training: Training = Training()
     schedule: Steps
     evaluation: Evaluation | None = None
     alarms: Alarms = Alarms()
@@ -266,6 +311,7 @@ __all__ = [
     "STUDENT",
     "Data",
     "Evaluation",
+    "Lora",
     "Normaliser",
     "Number",
     "OpUse",
@@ -276,5 +322,6 @@ __all__ = [
     "Steps",
     "Teacher",
     "Term",
+    "Training",
     "Use",
 ]

@@ -47,14 +47,14 @@ def version_name(ref: ModelRef) -> str:
 
 
 def find_version(roots: Sequence[Path], ref: ModelRef) -> Version:
-    """The verified folder of exactly this version, or `VersionGone` where no root has it."""
+    """The verified folder of exactly this version, its adapter's where it has one, or `VersionGone` where no root has it."""
     if not ref.run:
         raise InvalidArgument("only versions that a run published are found by their name", field="model.run", value="nothing")
     for root in roots:
         folder = versions_folder(root, ref.run) / version_name(ref)
         if folder.is_dir():
             _check_inside(folder, root)
-            return verify(folder, ref.manifest_sha256)
+            return verify(folder, ref.adapter.manifest_sha256 if ref.adapter else ref.manifest_sha256)
     where = ", ".join(map(str, roots)) or "no root"
     raise VersionGone(
         f"{ref.run} step {ref.step} of epoch {ref.epoch} is not under {where}",

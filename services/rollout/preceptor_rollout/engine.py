@@ -23,6 +23,7 @@ from preceptor_rollout.texts import TextCalls, student_reply
 from preceptor_rollout.units import Unit
 from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
+from preceptor_serving.models.versions import VersionLoader
 
 TURN_S = 0.1  # at most so long, plus one token, until a cancelled unit stops and another call gets its turn
 
@@ -41,7 +42,8 @@ class GenerationEngine:
         self._vocabulary = Vocabulary.of(options.folder)
         self._texts = TextCalls(self._vocabulary)
         self._students: dict[ModelRef, Student] = {}  # the one used last at the end
-        self._add(load_student(options, options.folder, self._vocabulary, None))
+        self._loader = VersionLoader(options.folder, options.dtype, options.device)
+        self._add(load_student(options, self._loader, options.folder, self._vocabulary, None))
 
     def describe(self) -> tuple[ModelInfo, ...]:
         return tuple(student.info for student in reversed(self._students.values()))
@@ -54,7 +56,7 @@ class GenerationEngine:
 
     def load_version(self, version: ModelRef, folder: str) -> None:
         if version not in self._students:
-            self._add(load_student(self.options, Path(folder), self._vocabulary, version))
+            self._add(load_student(self.options, self._loader, Path(folder), self._vocabulary, version))
 
     def drop_version(self, version: ModelRef) -> None:
         if self._students.keys() == {version}:

@@ -13,7 +13,8 @@ from preceptor.types import Capabilities, ModelInfo, ModelRef
 from preceptor_rollout.options import GenerationOptions
 from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.models.folder import folder_sha256
-from preceptor_serving.models.load import load_causal_lm, max_tokens
+from preceptor_serving.models.load import max_tokens
+from preceptor_serving.models.versions import VersionLoader
 
 ENGINE = "hf"
 NUMERICS_VERSION = "1"  # raised whenever the same weights may give other bits
@@ -29,9 +30,11 @@ class Student:
     vocabulary: Vocabulary
 
 
-def load_student(options: GenerationOptions, folder: Path, vocabulary: Vocabulary, ref: ModelRef | None) -> Student:
+def load_student(
+    options: GenerationOptions, loader: VersionLoader, folder: Path, vocabulary: Vocabulary, ref: ModelRef | None
+) -> Student:
     """The student of a folder. Without a `ref` its manifest digest is computed from the folder's files."""
-    model = load_causal_lm(folder, options.dtype, options.device)
+    model = loader.load(folder, ref)
     vocabulary.check_same(folder)
     vocabulary.check_head(model.config.vocab_size)
     ref = ref or ModelRef(options.name, manifest_sha256=folder_sha256(folder))

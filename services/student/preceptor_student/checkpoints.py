@@ -27,7 +27,7 @@ def save(folder: Path, trainer: Trainer, history: History) -> bytes:
     """Writes one checkpoint; the digest of its manifest."""
     with new_folder(folder) as temporary:
         save_file(trainer.weights(), temporary / "model.safetensors")
-        save_file(trainer.optimizer_state(), temporary / "optimizer.safetensors")
+        save_file(trainer.updater.state(), temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"applied": history.to_json()}))
         return write_manifest(temporary)
 

@@ -74,8 +74,9 @@ class _Chunked(torch.autograd.Function):
         states_nh, weight_vh, bias_v = ctx.saved_tensors
         wanted = dict(zip(("states", "weight", "bias"), ctx.needs_input_grad[3:], strict=True))
         d_states = torch.zeros_like(states_nh) if wanted["states"] else None
-        d_weight = torch.zeros_like(weight_vh) if wanted["weight"] else None
-        d_bias = torch.zeros_like(bias_v) if wanted["bias"] else None
+        sums = torch.promote_types(weight_vh.dtype, torch.float32)  # over all chunks; autograd rounds once, at the end
+        d_weight = torch.zeros_like(weight_vh, dtype=sums) if wanted["weight"] else None
+        d_bias = torch.zeros_like(bias_v, dtype=sums) if wanted["bias"] else None
         carrying = zip(gradients, ctx.lengths, strict=False)
         by_chunk = zip(*(gradient.split(lengths) for gradient, lengths in carrying), strict=True)
         for rows, above in zip(_chunks(len(states_nh), ctx.step), by_chunk, strict=True):
@@ -83,10 +84,22 @@ class _Chunked(torch.autograd.Function):
             if d_states is not None:
                 torch.mm(d_product_nv, weight_vh, out=d_states[rows])
             if d_weight is not None:
-                d_weight.addmm_(d_product_nv.T, states_nh[rows])
+                _add_product(d_weight, d_product_nv.T, states_nh[rows])
             if d_bias is not None:
                 d_bias += d_product_nv.sum(0)
-        return None, None, None, d_states, d_weight, d_bias
+        return None, None, None, d_states, _like(d_weight, weight_vh), _like(d_bias, bias_v)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, in place where the types allow."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _like(gradient: Tensor | None, tensor: Tensor) -> Tensor | None:
+    return None if gradient is None else gradient.to(tensor.dtype)
 
 
 class _Column:

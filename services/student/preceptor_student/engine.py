@@ -22,14 +22,15 @@ from pydantic import BaseModel, Field
 
 from preceptor import wire
 from preceptor.errors import Exhausted, Fenced, NotFound, Unsupported
-from preceptor.recipes import Optimizer
+from preceptor.recipes import RunConfig
 from preceptor.recipes.load import validate
 from preceptor.recipes.schedules import FROZEN
 from preceptor.recipes.strict_yaml import parse_yaml
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_proto.v1 import student_pb2
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
-from preceptor_serving.models.folder import check_folder, folder_sha256
+from preceptor_serving.models.folder import check_folder
+from preceptor_student.bases import Bases
 from preceptor_student.pack import unpack
 from preceptor_student.run import Run, RunSettings
 from preceptor_student.run_folder import RunFolder, closed_head
@@ -64,8 +65,8 @@ class StudentEngine:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._root = Path(options.runs_root)
-        self._settings = RunSettings(Path(options.base), options.model_name, options.keep_checkpoints, options.keep_versions)
-        self._base_sha256 = folder_sha256(self._settings.base).hex()
+        bases = Bases(Path(options.base))
+        self._settings = RunSettings(bases, options.model_name, options.keep_checkpoints, options.keep_versions)
         self._runs: dict[str, Run] = {}
 
     def methods(self) -> Mapping[str, Method]:
@@ -81,10 +82,10 @@ class StudentEngine:
 
     def open_run(self, request: student_pb2.OpenRunRequest) -> student_pb2.StudentStatus:
         """Opens a run or takes it over, from its durable step or the one that is asked for."""
-        config = validate(Optimizer, parse_yaml(request.config_json, "config_json"), "config_json")
+        config = validate(RunConfig, parse_yaml(request.config_json, "config_json"), "config_json")
         folder = self._folder(request.run)
         try:
-            folder.settle_config({"optimizer": config.model_dump(mode="json"), "base_sha256": self._base_sha256})
+            folder.check_config(self._settings.kept(config))
             self._runs.pop(request.run, None)  # only now: a wrong request does not disturb a running one
             restore_step = request.restore_step if request.HasField("restore_step") else None
             self._runs[request.run] = Run(folder, self._settings, config, restore_step)

@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from preceptor_student.batch import Item
-from preceptor_student.forward import row_states
-from preceptor_student.head import head_of
 from preceptor_student.objectives import PREFERENCES
 from preceptor_student.objectives.kinds import Responses
 from preceptor_student.objectives.student import Asked, StudentRows
+from preceptor_student.policy import Policy
 from preceptor_student.reading import Lookup, read_student
 from preceptor_student.term_loss import TermBatch
 from preceptor_student.terms import PreparedTerm
@@ -36,7 +34,7 @@ class Settled:
 
 
 def settle(
-    model: PreTrainedModel, temperature: float, terms: Sequence[PreparedTerm], micro_batches: Sequence[Sequence[Item]]
+    policy: Policy, temperature: float, terms: Sequence[PreparedTerm], micro_batches: Sequence[Sequence[Item]]
 ) -> Generator[None, None, dict[int, Settled]]:
     """Of each term that compares responses, by its place. Pauses after each micro-batch that it had to read."""
     comparing = {place: term for place, term in enumerate(terms) if term.pairs}
@@ -48,7 +46,7 @@ def settle(
     for batch in micro_batches:
         wanted = [place for place in range(len(batch)) if start + place in paired]
         if wanted:
-            found = _sums(model, temperature, [batch[place] for place in wanted])
+            found = _sums(policy, temperature, [batch[place] for place in wanted])
             for place, value in zip(wanted, found, strict=True):
                 sums[start + place] = value
             yield
@@ -86,11 +84,11 @@ def _reference(term: PreparedTerm, place: int) -> float:
 
 
 @torch.no_grad()
-def _sums(model: PreTrainedModel, temperature: float, items: Sequence[Item]) -> list[float]:
+def _sums(policy: Policy, temperature: float, items: Sequence[Item]) -> list[float]:
     """The student's log-probability of each whole response."""
     every = [np.arange(item.row_count) for item in items]
-    states_nh = row_states(model, items, every)
+    states_nh = policy.row_states(items, every)
     targets_n = torch.from_numpy(np.concatenate([item.targets_r for item in items])).to(states_nh.device)
     asked = Lookup(np.arange(len(targets_n)), Asked(targets_n))
-    (student,) = read_student(states_nh, head_of(model, temperature), [asked])
+    (student,) = read_student(states_nh, policy.head(temperature), [asked])
     return [float(part.double().sum()) for part in student.sampled_n.split([len(one) for one in every])]

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 from preceptor import names
 from preceptor.errors import Fenced, InvalidArgument, Unavailable
-from preceptor.recipes import Optimizer, objective_from_json
+from preceptor.recipes import RunConfig, objective_from_json
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import student_pb2
 from preceptor_student import checkpoints, publishing
+from preceptor_student.bases import Bases
 from preceptor_student.batch import items_of
 from preceptor_student.history import Applied, History
-from preceptor_student.run_folder import RunFolder
+from preceptor_student.run_folder import RunFolder, ref_to_json
 from preceptor_student.trainer import Trainer
 
 
@@ -23,19 +24,24 @@ from preceptor_student.trainer import Trainer
 class RunSettings:
     """What the operator decides for every run."""
 
-    base: Path
+    bases: Bases
     model_name: str
     keep_checkpoints: int
     keep_versions: int
+
+    def kept(self, config: RunConfig) -> dict[str, Any]:
+        """What a run is, as run.json has it."""
+        return config.model_dump(mode="json") | {"base_sha256": self.bases.sha256.hex()}
 
 
 class Run:
     """Open, with its weights in memory. Every writing call names the epoch; calls of another epoch are `Fenced`."""
 
-    def __init__(self, folder: RunFolder, settings: RunSettings, config: Optimizer, restore_step: int | None) -> None:
+    def __init__(self, folder: RunFolder, settings: RunSettings, config: RunConfig, restore_step: int | None) -> None:
         self.folder, self._settings = folder, settings
-        self.trainer = Trainer(settings.base, config)
+        self.trainer = Trainer(settings.bases, config)
         self._history, checkpoint = self._restored(restore_step)
+        folder.keep_config(settings.kept(config))
         self.epoch = folder.take_over(self._history.last.step, checkpoint.hex())
         self._busy = False
 
@@ -92,10 +98,8 @@ class Run:
         ref = ModelRef(self._settings.model_name, self.folder.path.name, self.epoch, self._history.last.step)
         with self._alone():
             versions = self.folder.path / "versions"
-            digest = publishing.publish(versions, self._settings.base, self.trainer, ref)
-            ref = replace(ref, manifest_sha256=digest)
-            plain = {"name": ref.name, "run": ref.run, "epoch": ref.epoch, "step": ref.step, "manifest_sha256": digest.hex()}
-            self.folder.set_head(replace(self.folder.head, published=plain))
+            ref = publishing.publish(versions, self._settings.bases, self.trainer, ref)
+            self.folder.set_head(replace(self.folder.head, published=ref_to_json(ref)))
             publishing.prune(versions, self._settings.keep_versions)
         return ref
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from preceptor.errors import Conflict, NotFound, Unavailable
 from preceptor.limits import check_name
-from preceptor.types import ModelRef
+from preceptor.types import AdapterRef, ModelRef
 from preceptor_serving.durable import make_folder, remove_leftovers, write_file
 
 
@@ -32,7 +32,22 @@ class Head:
     def published_ref(self) -> ModelRef | None:
         if not self.published:
             return None
-        return ModelRef(**{**self.published, "manifest_sha256": bytes.fromhex(self.published["manifest_sha256"])})
+        return _ref_from_json(self.published)
+
+
+def ref_to_json(ref: ModelRef) -> dict[str, Any]:
+    """A version's name as head.json keeps it."""
+    plain = {"name": ref.name, "run": ref.run, "epoch": ref.epoch, "step": ref.step, "manifest_sha256": ref.manifest_sha256.hex()}
+    if ref.adapter is None:
+        return plain
+    return plain | {"adapter": {"name": ref.adapter.name, "manifest_sha256": ref.adapter.manifest_sha256.hex()}}
+
+
+def _ref_from_json(plain: dict[str, Any]) -> ModelRef:
+    digest = {"manifest_sha256": bytes.fromhex(plain["manifest_sha256"])}
+    adapter = plain.get("adapter")
+    named = AdapterRef(adapter["name"], bytes.fromhex(adapter["manifest_sha256"])) if adapter else None
+    return ModelRef(**{**plain, **digest, "adapter": named})
 
 
 class RunFolder:
@@ -61,13 +76,16 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step}"
 
-    def settle_config(self, config: dict[str, Any]) -> None:
-        """Keeps what the run was started with; `Conflict` where it is now asked to be something else."""
+    def keep_config(self, config: dict[str, Any]) -> None:
+        """Keeps what the run is started with, once it is known to start."""
         path = self.path / "run.json"
         if not path.exists():
             write_file(path, json.dumps(config, sort_keys=True, indent=1).encode())
-            return
-        stored = json.loads(path.read_bytes())
+
+    def check_config(self, config: dict[str, Any]) -> None:
+        """`Conflict` where the run is asked to be something else than it was started as."""
+        path = self.path / "run.json"
+        stored = json.loads(path.read_bytes()) if path.exists() else config
         odd = sorted(key for key in stored.keys() | config.keys() if stored.get(key) != config.get(key))
         if odd:
             raise Conflict(

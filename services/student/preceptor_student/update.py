@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
 
-from preceptor.errors import InvalidArgument
-from preceptor.recipes import ObjectiveSpec, Optimizer
+from preceptor.recipes import ObjectiveSpec
 from preceptor_student.batch import Item
-from preceptor_student.forward import row_states
 from preceptor_student.gradients import TermGradients
-from preceptor_student.head import head_of
 from preceptor_student.monitors import Means, item_means, watch_rows
-from preceptor_student.optimizer import rate_at, set_rate
+from preceptor_student.optimizer import Updater
+from preceptor_student.policy import Policy
 from preceptor_student.preferences import Settled, settle, surrogate
 from preceptor_student.reading import read_student
 from preceptor_student.term_loss import term_batch, term_loss
@@ -33,9 +29,8 @@ class Outcome:
 
 
 def update(
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    config: Optimizer,
+    policy: Policy,
+    updater: Updater,
     objective: ObjectiveSpec,
     step: int,
     micro_batches: Sequence[Sequence[Item]],
@@ -46,25 +41,24 @@ def update(
     a pause has changed nothing. A gradient that is not finite is refused before the weights are touched.
     """
     items = [item for batch in micro_batches for item in batch]
-    prepared = prepare(bind(objective, step), items, model.config.get_text_config().vocab_size, step)
-    preferences = yield from settle(model, objective.temperature, prepared.terms, micro_batches)
+    prepared = prepare(bind(objective, step), items, policy.head_rows, step)
+    preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
     means, gradients = Means(), TermGradients(len(prepared.terms))
     losses = [preferences[place].loss if place in preferences else 0.0 for place in range(len(prepared.terms))]
-    optimizer.zero_grad(set_to_none=True)
+    updater.clear()
     start = 0
     for batch in micro_batches:
-        _accumulate(model, objective.temperature, prepared, preferences, batch, start, losses, means, gradients)
+        _accumulate(policy, objective.temperature, prepared, preferences, batch, start, losses, means, gradients)
         start += len(batch)
         yield
-    rate = rate_at(config, step)
-    norm = _apply(model, optimizer, config, rate, step) if prepared.valid_rows else 0.0
-    metrics = {"loss": sum(losses), "grad_norm": norm, "learning_rate": rate}
+    norm = updater.apply(step) if prepared.valid_rows else 0.0
+    metrics = {"loss": sum(losses), "grad_norm": norm, "learning_rate": updater.rate_at(step)}
     metrics |= _term_metrics(prepared, losses, gradients) | means.means() | item_means(items)
     return Outcome(metrics, prepared.valid_rows, prepared.skipped_rows)
 
 
 def _accumulate(
-    model: PreTrainedModel,
+    policy: Policy,
     temperature: float,
     prepared: PreparedStep,
     preferences: Mapping[int, Settled],
@@ -79,10 +73,11 @@ def _accumulate(
     places = [place for place, rows in enumerate(used) if len(rows)]
     if not places:
         return
-    states_nh = row_states(model, [batch[place] for place in places], [used[place] for place in places])
-    found = (term_batch(index, term, batch, start, used, states_nh) for index, term in enumerate(prepared.terms))
+    states_nh = policy.row_states([batch[place] for place in places], [used[place] for place in places])
+    kind = states_nh.new_empty(0, dtype=torch.promote_types(states_nh.dtype, torch.float32))  # losses are never narrower
+    found = (term_batch(index, term, batch, start, used, kind) for index, term in enumerate(prepared.terms))
     parts = [one for one in found if one is not None]
-    students = iter(read_student(states_nh, head_of(model, temperature), [lookup for one in parts for lookup in one.lookups]))
+    students = iter(read_student(states_nh, policy.head(temperature), [lookup for one in parts for lookup in one.lookups]))
     for one in parts:
         student, *own = (next(students) for _ in one.lookups)
         leaf = gradients.leaf(student)
@@ -94,20 +89,6 @@ def _accumulate(
         losses[one.index] += loss.item()
         gradients.take(one.index, loss, student, leaf, one.lookup.asked)
     gradients.backward()
-
-
-def _apply(model: PreTrainedModel, optimizer: torch.optim.Optimizer, config: Optimizer, rate: float, step: int) -> float:
-    """Clips, steps, and returns the norm before clipping."""
-    limit = config.max_grad_norm if config.max_grad_norm is not None else math.inf
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
-    if not math.isfinite(norm):
-        optimizer.zero_grad(set_to_none=True)
-        raise InvalidArgument(
-            f"step {step} has a gradient that is not finite; the weights were not touched", field="micro_batches", value=norm
-        )
-    set_rate(optimizer, rate)
-    optimizer.step()
-    return norm
 
 
 def _term_metrics(prepared: PreparedStep, losses: Sequence[float], gradients: TermGradients) -> dict[str, float]:

@@ -10,7 +10,7 @@ import torch
 
 from preceptor import names, wire
 from preceptor.recipes import CompiledRecipe, Recipe, compile_recipe, recipe_from
-from preceptor.types import FinishReason, Grade, IdLogprobs, RaggedIds, RaggedLogprobs, RolloutId, Rows
+from preceptor.types import Grade, IdLogprobs, RaggedIds, RaggedLogprobs, RolloutId, Rows
 from preceptor.types import Sequence as TokenSequence
 from preceptor_proto.v1 import student_pb2
 from preceptor_student.engine import StudentEngine, create
@@ -51,7 +51,7 @@ def engine(root: Path, **changes) -> StudentEngine:
 
 
 def open_run(student: StudentEngine, compiled: CompiledRecipe, run: str = "r", restore_step: int | None = None):
-    request = student_pb2.OpenRunRequest(run=run, config_json=compiled.optimizer_json, restore_step=restore_step)
+    request = student_pb2.OpenRunRequest(run=run, config_json=compiled.config_json, restore_step=restore_step)
     return student.open_run(request)
 
 
@@ -77,7 +77,7 @@ def _item(rollouts: Rollouts, teacher_rv: np.ndarray, b: int, step: int, topk: i
         source="rollouts",
         group=f"prompt-{prompt}",
         weight=1.0,
-        finish_reason=FinishReason.EOS.value if bool(valid[-1]) is False else FinishReason.LENGTH.value,
+        finish_reason="FINISH_REASON_EOS" if bool(valid[-1]) is False else "FINISH_REASON_LENGTH",
     )
 
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from preceptor import wire
 from preceptor.errors import ConfigurationError, Conflict, Corrupt, Fenced, Gap, InvalidArgument, NotFound, Unavailable
-from preceptor.types import Validity
+from preceptor.types import Grade, Validity
 from preceptor_proto.v1 import student_pb2
 from preceptor_serving.weights import find_version
 from preceptor_student.engine import StudentEngine
@@ -48,7 +49,7 @@ def opened(root: Path, compiled=None, **changes) -> tuple[StudentEngine, int]:
     return student, stepping.open_run(student, compiled or stepping.recipe()).epoch
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -126,6 +127,7 @@ def test_a_caller_who_leaves_in_the_middle_of_a_step_has_changed_nothing(tmp_pat
     next(work)
     with pytest.raises(Unavailable):
         student.publish(student_pb2.PublishRequest(run="r", epoch=epoch))
+    assert isinstance(work, Generator)
     work.close()
     assert same(before, stepping.weights_of(student))
     left = stepping.take_step(student, compiled, made_batches(1), epoch, 1)
@@ -154,7 +156,7 @@ def test_a_resumed_run_repeats_every_bit(tmp_path):
     for step in (3, 4):
         stepping.take_step(second, compiled, made_batches(step), epoch, step)
     assert same(stepping.weights_of(straight), stepping.weights_of(second))
-    assert same(straight._runs["r"].trainer.optimizer_state(), second._runs["r"].trainer.optimizer_state())
+    assert same(straight._runs["r"].trainer.updater.state(), second._runs["r"].trainer.updater.state())
 
 
 def test_a_run_goes_back_to_a_step_that_it_still_has(tmp_path):
@@ -209,7 +211,7 @@ def test_a_run_keeps_the_configuration_that_it_was_started_with(tmp_path):
 def test_a_mistyped_configuration_is_refused_with_the_near_name(tmp_path):
     student = stepping.engine(tmp_path)
     with pytest.raises(ConfigurationError, match="learning_rat") as refused:
-        student.open_run(student_pb2.OpenRunRequest(run="r", config_json='{"learning_rat": 1}'))
+        student.open_run(student_pb2.OpenRunRequest(run="r", config_json='{"optimizer": {"learning_rat": 1}}'))
     assert "learning_rate" in str(refused.value)
 
 
@@ -359,6 +361,10 @@ def _drop_last_row(item: student_pb2.TrainItem) -> None:
     shorter = sequence.response_ids[:-1]
     listed = wire.ragged_from_proto(item.student_topk)
     rows = wire.rows_from_proto(item.scores[0].rows, listed.offsets)
+    assert rows.sampled is not None
+    assert rows.tail is not None
+    assert rows.topk is not None
+    assert rows.candidates is not None
     count = len(shorter)
     kept = replace(
         rows,
@@ -371,7 +377,7 @@ def _drop_last_row(item: student_pb2.TrainItem) -> None:
         ),
     )
     item.sequence.CopyFrom(wire.sequence_to_proto(type(sequence).of(sequence.segments[0].ids, shorter)))
-    item.scores[0].rows.CopyFrom(wire.rows_to_proto(kept, wire.rows.Grade.F32, VOCABULARY)[0])
+    item.scores[0].rows.CopyFrom(wire.rows_to_proto(kept, Grade.F32, VOCABULARY)[0])
     item.student_topk.CopyFrom(wire.ragged_to_proto(listed.rows_between(0, count)))
 
 
@@ -399,6 +405,10 @@ def test_scores_in_two_parts_are_the_same_as_in_one(tmp_path):
 def _split_scores(item: student_pb2.TrainItem) -> None:
     listed = wire.ragged_from_proto(item.student_topk)
     rows = wire.rows_from_proto(item.scores[0].rows, listed.offsets)
+    assert rows.sampled is not None
+    assert rows.tail is not None
+    assert rows.topk is not None
+    assert rows.candidates is not None
     parts = []
     for start, end in ((0, 1), (1, rows.count)):
         part = slice(start, end)
@@ -419,7 +429,7 @@ def _split_scores(item: student_pb2.TrainItem) -> None:
     del item.scores[:]
     for part in parts:
         if part.count:
-            message, _ = wire.rows_to_proto(part, wire.rows.Grade.F32, VOCABULARY)
+            message, _ = wire.rows_to_proto(part, Grade.F32, VOCABULARY)
             item.scores.add(source="tutor", rows=message)
 
 

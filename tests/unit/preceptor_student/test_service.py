@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -41,7 +42,7 @@ async def student(
         yield house, student_pb2_grpc.StudentStub(channel)
 
 
-async def told(call) -> object:
+async def told(call) -> Any:
     """The reply, or the error as the SDK would raise it."""
     try:
         return await call
@@ -56,7 +57,7 @@ async def messages(head: student_pb2.StepHeader, batches: list[bytes]) -> AsyncI
 
 
 def open_request(run: str = "r") -> student_pb2.OpenRunRequest:
-    return student_pb2.OpenRunRequest(run=run, config_json=COMPILED.optimizer_json)
+    return student_pb2.OpenRunRequest(run=run, config_json=COMPILED.config_json)
 
 
 async def take_step(stub, epoch: int, step: int, seed: int) -> student_pb2.StepReply:

@@ -10,7 +10,8 @@ import pytest
 from preceptor.errors import ConfigurationError
 from preceptor.types import Want
 from preceptor_serving.engines.protocol import ScoreItem
-from preceptor_teacher.engines.hf import create, load
+from preceptor_serving.models import versions
+from preceptor_teacher.engines.hf import create
 from preceptor_teacher.growing import Growth
 from tests.support.architectures import GROWING, GROWING_TOO, REFUSED, WHOLE_ONLY, random_model
 from tests.support.hf_scoring import (
@@ -40,6 +41,8 @@ def assert_whole(engine, folder, sequence, **options) -> None:
     """Sampled and best log-probabilities, the row after the last token included."""
     rows = scored(engine.score([ScoreItem(sequence, Want(sampled=True, topk=3, next=True, **options))]))[0].rows
     expected = float64_log_probs(folder, sequence)
+    assert rows.sampled is not None
+    assert rows.topk is not None
     assert rows.sampled[:-1] == pytest.approx(expected[np.arange(sequence.row_count), sequence.response_ids], abs=BOUND)
     assert rows.topk.logprobs == pytest.approx(np.take_along_axis(expected, rows.topk.ids.astype(int), 1), abs=BOUND)
 
@@ -118,14 +121,14 @@ def test_a_kind_that_transformers_does_not_know_is_refused(llama_folder, tmp_pat
 def test_a_fused_attention_that_leaves_something_out_is_refused(tmp_path, monkeypatch):
     """Gemma 2 as it would run if nobody knew of its soft cap."""
     folder = save(random_model(*GROWING["gemma2"]), tmp_path / "model")
-    loaded = load.load_causal_lm
+    loaded = versions.load_causal_lm
 
     def fused(*options):
         model = loaded(*options)
         model.set_attn_implementation("sdpa")
         return model
 
-    monkeypatch.setattr(load, "load_causal_lm", fused)
+    monkeypatch.setattr(versions, "load_causal_lm", fused)
     with pytest.raises(ConfigurationError, match="plain attention") as refused:
         served(folder)
     assert "gemma2" in refused.value.value

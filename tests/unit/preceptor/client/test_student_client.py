@@ -16,7 +16,7 @@ async def test_a_run_from_opening_to_publishing(tmp_path):
     async with student(tmp_path) as (house, _), AsyncStudentClient(f"127.0.0.1:{house.grpc_port}") as client:
         with pytest.raises(NotFound):
             await client.status("r")
-        opened = await client.open_run("r", COMPILED.optimizer_json)
+        opened = await client.open_run("r", COMPILED.config_json)
         assert (opened.epoch, opened.applied_step, opened.published) == (1, 0, None)
 
         async def step(seed: int, epoch: int) -> student_pb2.StepReply:
@@ -31,7 +31,7 @@ async def test_a_run_from_opening_to_publishing(tmp_path):
         published = await client.publish("r", opened.epoch)
         status = await client.status("r")
         assert (status.applied_step, status.durable_step, status.published) == (1, 1, published)
-        taken_over = await client.open_run("r", COMPILED.optimizer_json)
+        taken_over = await client.open_run("r", COMPILED.config_json)
         with pytest.raises(Fenced):
             await client.publish("r", opened.epoch)
         assert taken_over.epoch == opened.epoch + 1

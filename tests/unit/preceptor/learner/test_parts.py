@@ -233,6 +233,29 @@ def train_item(tokens: int) -> student_pb2.TrainItem:
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=30), st.integers(1, 60))
+def test_packed_micro_batches_fit_the_budget_in_fewer_passes(lengths: list[int], budget: int) -> None:
+    items = [train_item(one) for one in lengths]
+    cut = [[item_tokens(item) for item in group] for group in micro_batches(items, budget, packed=True)]
+    assert [one for group in cut for one in group] == lengths
+    assert all(held(group) <= budget or len(group) == 1 for group in cut)
+    assert all(held(left + right[:1]) > budget for left, right in pairwise(cut))
+    assert len(cut) <= len(list(micro_batches(items, budget)))
+
+
+def held(lengths: list[int]) -> int:
+    """Tokens of the rows that first fit makes of these, by the definition: every row is as long as the longest."""
+    rows: list[int] = []
+    for place, length in enumerate(lengths):
+        width = max(lengths[: place + 1])
+        at = next((row for row, filled in enumerate(rows) if filled + length <= width), None)
+        if at is None:
+            rows.append(length)
+        else:
+            rows[at] += length
+    return max(lengths) * len(rows)
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=30), st.integers(1, 60))
 def test_micro_batches_fit_the_padded_budget_and_keep_the_order(lengths: list[int], budget: int) -> None:
     cut = [[item_tokens(item) for item in group] for group in micro_batches([train_item(one) for one in lengths], budget)]
     assert [one for group in cut for one in group] == lengths

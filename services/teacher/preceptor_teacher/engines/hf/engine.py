@@ -11,6 +11,7 @@ import transformers
 from preceptor.errors import Conflict, Exhausted, VersionGone
 from preceptor.types import Capabilities, Grade, ModelInfo, ModelRef
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
+from preceptor_serving.models.versions import VersionLoader
 from preceptor_teacher import growing
 from preceptor_teacher.engines.hf.load import LoadedModel, load_model
 from preceptor_teacher.engines.hf.options import HfOptions
@@ -31,7 +32,8 @@ class HfEngine:
         torch.set_num_threads(options.threads)
         self.options = options
         self._scorers: list[Scorer] = []  # newest first
-        self._add(load_model(options, options.folder, None))
+        self._loader = VersionLoader(options.folder, options.dtype, options.device)
+        self._add(load_model(options, self._loader, options.folder, None))
 
     def describe(self) -> tuple[ModelInfo, ...]:
         return tuple(scorer.info for scorer in self._scorers)
@@ -60,7 +62,7 @@ class HfEngine:
                 )
         if len(self._scorers) >= self.options.max_versions:
             raise Exhausted("no room for another version", field="version", value=version.step, limit=self.options.max_versions)
-        self._add(load_model(self.options, Path(folder), version))
+        self._add(load_model(self.options, self._loader, Path(folder), version))
 
     def drop_version(self, version: ModelRef) -> None:
         kept = [scorer for scorer in self._scorers if scorer.info.model != version]

@@ -15,7 +15,8 @@ from preceptor.types import ModelRef
 from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
 from preceptor_serving.models.folder import folder_sha256
 from preceptor_serving.models.head import output_layer
-from preceptor_serving.models.load import load_causal_lm, load_tokenizer, max_tokens
+from preceptor_serving.models.load import load_tokenizer, max_tokens
+from preceptor_serving.models.versions import VersionLoader
 from preceptor_teacher.engines.hf.options import HfOptions
 from preceptor_teacher.engines.hf.probe import check_attention, check_causal, measure_noise, why_no_states
 from preceptor_teacher.readout import Head
@@ -43,10 +44,10 @@ class LoadedModel:
         return self.head.weight_vh.device
 
 
-def load_model(options: HfOptions, folder: Path, ref: ModelRef | None) -> LoadedModel:
+def load_model(options: HfOptions, loader: VersionLoader, folder: Path, ref: ModelRef | None) -> LoadedModel:
     """The model of a folder. Without a `ref` its manifest digest is computed from the folder's files."""
-    model = load_causal_lm(folder, options.dtype, options.device)
-    tokenizer = load_tokenizer(folder)
+    model = loader.load(folder, ref)
+    tokenizer = load_tokenizer(loader.tokenizer_folder(folder, ref))
     head = head_of(model, tokenizer_size(tokenizer))
     noise_nats = measure_noise(model, head, options.dtype)
     check_attention(model, head, options.dtype)

@@ -1,0 +1,20 @@
+"""`RunConfig`: what a training run is opened with. The student keeps it, and refuses to go on under another."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from preceptor.recipes.schedules import FROZEN
+from preceptor.recipes.schema import Optimizer, Training
+
+
+class RunConfig(BaseModel):
+    """The `config_json` of `OpenRun`."""
+
+    model_config = FROZEN
+
+    optimizer: Optimizer
+    training: Training = Training()
+
+    seed: int = Field(default=0, ge=0, lt=1 << 64)
+    """Keys what adapters start from."""
