@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from preceptor.local.valkey import EmbeddedValkey
+from preceptor.queue import Then
 from preceptor.queue.quotas import Counter, Ledger, Verdict
-from preceptor.queue.redis import Patience, RedisLedger
+from preceptor.queue.redis import Patience, RedisLedger, RedisQueue
 from preceptor.queue.redis.loading import scripts
-from tests.contract.ledger_suite import LIMITS, LedgerRules, OpenLedger, make_ledger_machine, reserve
-from tests.contract.queue_rig import TEACHER, TENANT, Clock
+from tests.contract.ledger_suite import LIMITS, LedgerRules, OpenLedger, make_ledger_machine, reserve, settle
+from tests.contract.queue_rig import TEACHER, TENANT, Clock, inline_task, lease_one, put, rows
+from tests.contract.settling import SettlesByCommits
 from tests.support.tcp_proxy import TcpProxy
 
 PATIENT = Patience(attempt_s=5.0, total_s=30.0)
@@ -32,32 +34,34 @@ def client_of(server: EmbeddedValkey) -> Any:
     return redis.Redis(port=server.port, password=server.password, socket_timeout=5)
 
 
-def opener(server: EmbeddedValkey) -> OpenLedger:
+def opener(server: EmbeddedValkey, *, by_commits: bool) -> OpenLedger:
     client = client_of(server)
 
     @asynccontextmanager
     async def open_redis_ledger(clock: Clock) -> AsyncIterator[Ledger]:
         client.flushall()
         ledger = RedisLedger.open(server.url, server.password, patience=PATIENT, clock=clock)
+        queue = await RedisQueue.connect(server.url, password=server.password, clock=clock)
         try:
-            yield ledger
+            yield SettlesByCommits(ledger, queue) if by_commits else ledger
         finally:
+            await queue.close()
             await ledger.close()
 
     return open_redis_ledger
 
 
-@pytest.fixture
-def open_ledger(server: EmbeddedValkey) -> OpenLedger:
-    return opener(server)
+@pytest.fixture(params=["by itself", "by commits"])
+def open_ledger(server: EmbeddedValkey, request: pytest.FixtureRequest) -> OpenLedger:
+    return opener(server, by_commits=request.param == "by commits")
 
 
 class TestLedger(LedgerRules): ...
 
 
-def test_no_history_leaks_or_exceeds(server: EmbeddedValkey) -> None:
+def test_no_history_leaks_or_exceeds(open_ledger: OpenLedger) -> None:
     run_state_machine_as_test(
-        make_ledger_machine(opener(server)),
+        make_ledger_machine(open_ledger),
         settings=settings(max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)),
     )
 
@@ -80,6 +84,33 @@ async def test_what_the_server_did_before_its_reply_was_lost_is_done_once(server
             assert await ledger.usage(TEACHER, TENANT) == {"job": {Counter.ROWS: 3}}
             assert proxy.lost
         finally:
+            await ledger.close()
+
+
+async def test_a_commit_whose_reply_was_lost_has_settled_once_and_with_its_rows(server: EmbeddedValkey) -> None:
+    client = client_of(server)
+    client.flushall()
+    for script in scripts().values():
+        client.script_load(script.text)
+    async with TcpProxy(server.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        ledger = RedisLedger.open(url, server.password, patience=PATIENT)
+        queue = await RedisQueue.connect(url, password=server.password, patience=PATIENT)
+        try:
+            await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("rows 0-2", 900), reserve("rows 2-4", 50)])
+            await put(queue, inline_task())
+            lease = await lease_one(queue)
+            proxy.lose_reply(scripts()["commit_rows"].sha1.encode(), times=2)
+            kept = (await queue.commit(lease, [rows(0, [2, 3])], 0, Then.KEEP, settle=settle("rows 0-2", 300))).lease
+            assert proxy.lost
+            assert kept is not None
+            await queue.commit(kept, [rows(2, [4])], 0, Then.FINISH, settle=settle("rows 2-4", 20))
+            (refused,) = await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("more", 681)])
+            assert (refused.verdict, refused.used) == (Verdict.TOKENS, 320)
+            (all_places,) = await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("all", 680, places=LIMITS.in_flight)])
+            assert all_places.verdict is Verdict.DONE
+        finally:
+            await queue.close()
             await ledger.close()
 
 

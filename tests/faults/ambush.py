@@ -15,6 +15,7 @@ WRITERS = (
     "subscribe",
     "poke_task",
     "lease_tasks",
+    "quota",
     "renew_lease",
     "commit_rows",
     "delete_results",

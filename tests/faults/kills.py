@@ -47,5 +47,7 @@ async def kill_run(folder: Path, point: str, seed: int, calm: Ended) -> Outcome:
             problem = f"{type(error).__name__}: {error}"
             return Outcome("kill", point, seed, hit, STEPS, 0, False, time.monotonic() - began, problem)
         if name in ended.died:
-            return Outcome(seed=seed, hit=hit, seconds=time.monotonic() - began, **compare("kill", point, ended, calm))
+            leaked = f"{ended.reserved} reservations leaked" if whose == "learner" and ended.reserved else ""
+            seconds = time.monotonic() - began
+            return Outcome(seed=seed, hit=hit, seconds=seconds, problem=leaked, **compare("kill", point, ended, calm))
     return Outcome("kill", point, seed, 0, 0, 0, True, time.monotonic() - began, "the point was never reached")

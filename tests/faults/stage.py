@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,16 +19,19 @@ import redis
 
 from preceptor.local.child import last_lines
 from preceptor.local.valkey import EmbeddedValkey, ValkeySettings
+from preceptor.queue.keys import quota_key
 from preceptor.queue.redis import RedisQueue
 from tests.faults.ambush import Ambush
 from tests.faults.learner_process import LearnerJob
 from tests.faults.marks import Kill, marks
 from tests.faults.scripted import Player, Tutor, open_doors
-from tests.faults.worker_process import WorkerJob
-from tests.unit.preceptor.learner.world import FakeStudent
+from tests.faults.worker_process import TEACHER, WorkerJob
+from tests.unit.preceptor.learner.world import TENANT, FakeStudent
 
 KILLED = -signal.SIGKILL
 POLL_S = 0.02
+SETTLED_WITHIN_S = 5.0
+QUOTA = quota_key(TEACHER, TENANT)
 NO_KILL = Kill()
 
 
@@ -56,6 +60,7 @@ class Ended:
     died: tuple[str, ...]
     reached: dict[str, int]
     scored_twice: int
+    reserved: int  # reservations of the tenant's quota that nobody has settled; not looked at where the server was killed
 
 
 class DiedWrongly(Exception):
@@ -166,7 +171,19 @@ class Stage:
 
     # ---------------------------------------------------------------- the end
 
-    def ended(self) -> Ended:
+    async def reserved(self) -> int:
+        """Reservations that stand though nothing is left to do; the last settlement may be under way."""
+        client, until_s = self.client(), time.monotonic() + SETTLED_WITHIN_S
+        try:
+            while True:
+                left = _reservations(await asyncio.to_thread(client.hgetall, QUOTA))
+                if not left or time.monotonic() > until_s:
+                    return left
+                await asyncio.sleep(POLL_S)
+        finally:
+            client.close()
+
+    async def ended(self) -> Ended:
         lines = sum((marks(path) for path in sorted(self.folder.glob("*.marks"))), Counter[tuple[str, str]]())
         of = {
             kind: {text: count for (one, text), count in lines.items() if one == kind} for kind in ("reached", "died", "scored")
@@ -177,7 +194,12 @@ class Stage:
             (*of["died"], *filter(None, [self.proxy.died])),
             {**of["reached"], **self.proxy.seen},
             sum(of["scored"].values()) - len(of["scored"]),
+            0 if self.script.server.point else await self.reserved(),
         )
+
+
+def _reservations(quota: dict[bytes, bytes]) -> int:
+    return sum(name.startswith(b"h") for name in quota)
 
 
 Harm = Callable[[Stage], Awaitable[None]]
@@ -221,12 +243,12 @@ async def perform(folder: Path, script: Script, harm: Harm = no_harm) -> Ended:
             await _first_failure(acts[0], keepers)
             stage.over.set()
             await acts[1]
+            return await stage.ended()
         finally:
             for task in (*keepers, *acts):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        return stage.ended()
 
 
 async def _first_failure(main: asyncio.Task[None], keepers: list[asyncio.Task[None]]) -> None:

@@ -53,6 +53,8 @@ async def tell(folder: Path, tale: Tale, seed: int, calm: Ended) -> Outcome:
     asked = compare("story", tale.name, ended, calm)
     twice = f"{ended.scored_twice} of {ended.reached['rows computed']} pieces of work done twice"
     problem = twice if tale.once and ended.scored_twice else "" if asked["equal"] else "other final weights"
+    if tale.once and ended.reserved:
+        problem = f"{ended.reserved} reservations leaked"
     text = "; ".join(filter(None, [detail, twice, "final weights bit-equal"]))
     return Outcome(seed=seed, hit=1, seconds=time.monotonic() - began, problem=problem, detail=text, **asked)
 

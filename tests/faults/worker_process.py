@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from preceptor.queue import QueueBounds
-from preceptor.queue.redis import RedisQueue
+from preceptor.queue.quotas import QuotaLimits
+from preceptor.queue.redis import RedisLedger, RedisQueue
 from preceptor.types import ModelRef
+from preceptor_serving.auth.terms import Terms
 from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
 from preceptor_serving.engine_host.host import EngineHost
 from preceptor_serving.engine_host.inline import InlineEngine
@@ -22,6 +24,7 @@ from preceptor_serving.engine_host.policy import HostPolicy
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.engines.protocol import Outcome, ScoreItem
 from preceptor_serving.lifecycle.signals import stop_signals
+from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import QueueLimits
 from preceptor_teacher.pool import EnginePool, PoolPolicy
 from preceptor_teacher.worker import QueueWorker, WorkerPolicy
@@ -32,6 +35,7 @@ TEACHER = "tutor-model"
 QUICK = WorkerPolicy(
     heartbeat_s=0.1, reclaim_s=0.2, wait_ready_s=0.2, retry_pause_s=0.01, max_pause_s=0.5, queue_pause_s=0.1, hand_back_s=5.0
 )
+LIMITED = Terms(QuotaLimits(tokens_per_minute=1 << 30, in_flight=1 << 20))  # nobody is refused, and all is accounted for
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,10 @@ async def work(job: WorkerJob) -> None:
     pool = EnginePool(engine_of(job, hooks), PoolPolicy(batch_tasks=8), limits)
     await pool.start()
     policy = replace(QUICK, heartbeat_s=min(QUICK.heartbeat_s, job.lease_s / 4))
-    worker = QueueWorker(queue, pool, [TEACHER], job.name, policy, hooks)
+    ledger = RedisLedger.open(job.url, job.password)
+    accounts = Accounts(lambda tenant, owner: LIMITED, ledger)
+    accounts.start()
+    worker = QueueWorker(queue, pool, [TEACHER], job.name, policy, hooks, accounts)
     asked = asyncio.get_running_loop().create_future()
     with stop_signals(asked.set_result):
         worker.start()
@@ -86,6 +93,8 @@ async def work(job: WorkerJob) -> None:
         await asked
         await worker.stop(10.0)
     await pool.stop()
+    await accounts.close()
+    await ledger.close()
     await queue.close()
 
 

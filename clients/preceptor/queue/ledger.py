@@ -14,9 +14,9 @@ from preceptor.queue.types import Clock
 class MemoryLedger:
     """A `Ledger` without I/O; it starts empty with its process."""
 
-    def __init__(self, clock: Clock = time.time) -> None:
+    def __init__(self, clock: Clock = time.time, *, space: KeySpace | None = None) -> None:
         self._clock = clock
-        self._space = KeySpace()
+        self._space = space or KeySpace()
 
     async def apply(self, teacher: str, tenant: str, limits: QuotaLimits, moves: Sequence[Move]) -> tuple[Answer, ...]:
         """See `Ledger.apply`."""

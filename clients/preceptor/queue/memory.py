@@ -16,6 +16,7 @@ from preceptor.queue import parts
 from preceptor.queue.bells import Bells
 from preceptor.queue.envelopes import SCHEMA, Blame, blame_of, check_blob_key, letter_of, open_blob, pack, unpack
 from preceptor.queue.keys import Flow, LogName, teacher_of
+from preceptor.queue.quotas import Move
 from preceptor.queue.scripts import flows, leases, letters, logs, results, tasks
 from preceptor.queue.space import KeySpace, Slot
 from preceptor.queue.types import (
@@ -174,11 +175,17 @@ class MemoryQueue:
         return _renewed(lease, expires_ms)
 
     async def commit(
-        self, lease: Lease, envelopes: Sequence[teacher_pb2.Envelope], scored_upto: int, then: Then = Then.RELEASE
+        self,
+        lease: Lease,
+        envelopes: Sequence[teacher_pb2.Envelope],
+        scored_upto: int,
+        then: Then = Then.RELEASE,
+        *,
+        settle: Move | None = None,
     ) -> Committed:
         """See `Work.commit`."""
         packed = pack(lease, envelopes, then, self._bounds.inline_rows_bytes)
-        row = leases.commit_rows(self._slot(), _held(lease), packed, scored_upto, then, self._bounds)
+        row = leases.commit_rows(self._slot(), _held(lease), packed, scored_upto, then, settle, self._bounds)
         self._bells.ring(lease.flow.out)
         self._bells.ring(lease.flow.teacher)
         kept = self._lease(lease.flow, lease.task_id, row) if then is Then.KEEP else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from preceptor.errors import Exhausted
 from preceptor.names import effect_id
 from preceptor.queue import Lease
-from preceptor.queue.quotas import Counter, QuotaLimits
+from preceptor.queue.quotas import Counter, Move, QuotaLimits
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_serving.quotas import Accounts, Hold
 from preceptor_serving.scheduler.types import FlowKey
@@ -59,16 +59,22 @@ class LeaseBill:
         flow, tokens = self.ticket.task.flow, _most_tokens(self.ticket)
         self.hold = await self.accounts.reserve(flow, limits, tokens=tokens, places=1, effect=effect)
 
-    async def close(self, result: teacher_pb2.ScoreResult | None = None) -> None:
+    def in_commit(self, lease: Lease) -> Move | None:
+        """What the commit of the rows settles along with them; None leaves it to `close`: other names have keys of their own."""
+        return self.hold.in_commit(lease.flow.teacher, self.ticket.spent_tokens) if self.hold is not None else None
+
+    async def close(self, result: teacher_pb2.ScoreResult | None = None, *, settled: bool = False) -> None:
         """The rows are committed, or will not come."""
         spent = {Counter.CHARGED: self.ticket.spent_tokens}
         counts = {Counter.REQUESTS: 1, **counts_of([self.ticket], [result])} if result is not None else {}
         self.accounts.count(self.ticket.task.flow, counts | spent)
-        if self.hold is not None:
+        if settled:
+            self.abandon()
+        elif self.hold is not None:
             await self.hold.settle(self.ticket.spent_tokens)
 
     def abandon(self) -> None:
-        """The rows were computed and not committed: whoever comes next has paid for them already."""
+        """Settled by its commit; or the rows were not committed: whoever comes next has paid for them already."""
         if self.hold is not None:
             self.hold.abandon()
 

@@ -10,6 +10,7 @@ from preceptor.errors import Corrupt, Fenced
 from preceptor.queue import parts
 from preceptor.queue.envelopes import SCHEMA, Packed, pack
 from preceptor.queue.keys import Flow, flows_key
+from preceptor.queue.quotas import WINDOW_S, Move, Verb
 from preceptor.queue.ranks import BANDS, SPAN, range_start
 from preceptor.queue.redis.doors import flow_field, milliseconds, new_op, score_text
 from preceptor.queue.redis.endings import RedisEndings
@@ -20,6 +21,8 @@ from preceptor.queue.types import ClockCharge, Committed, Lease, ReadyBand, Task
 from preceptor.queue.values import TaskRow
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import common_pb2, teacher_pb2
+
+NOTHING_TO_SETTLE = Move(Verb.SETTLE, "")
 
 
 class RedisWork(RedisEndings):
@@ -84,9 +87,16 @@ class RedisWork(RedisEndings):
         return replace(lease, expires_at_s=expires_ms / 1000)
 
     async def commit(
-        self, lease: Lease, envelopes: Sequence[teacher_pb2.Envelope], scored_upto: int, then: Then = Then.RELEASE
+        self,
+        lease: Lease,
+        envelopes: Sequence[teacher_pb2.Envelope],
+        scored_upto: int,
+        then: Then = Then.RELEASE,
+        *,
+        settle: Move | None = None,
     ) -> Committed:
         """See `Work.commit`."""
+        settled = settle or NOTHING_TO_SETTLE
         packed = pack(lease, envelopes, then, self._bounds.inline_rows_bytes)
         state, next_row, expires_ms = await self._on_task(
             "commit_rows",
@@ -99,6 +109,9 @@ class RedisWork(RedisEndings):
             lease_ms=milliseconds(self._bounds.lease_s),
             kept_ms=self._kept_ms,
             blob_ms=milliseconds(self._bounds.blob_s),
+            effect=settled.effect,
+            spent_tokens=settled.tokens,
+            window_s=WINDOW_S,
             items=list(_stored(packed)),
             more_keys=[each.blob_key for each in packed if each.blob_key],
         )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from preceptor.errors import Fenced, Gap, InvalidArgument
 from preceptor.queue.envelopes import Packed
 from preceptor.queue.keys import Flow, leases_key
+from preceptor.queue.quotas import Move
 from preceptor.queue.ranks import SPAN, range_start
 from preceptor.queue.scripts.declared import script
+from preceptor.queue.scripts.quotas import settle_hold
 from preceptor.queue.scripts.results import add_result, unread_bytes
 from preceptor.queue.scripts.tasks import end_lease, lease_member, make_ready
 from preceptor.queue.space import Slot
@@ -73,9 +75,11 @@ def renew_lease(slot: Slot, held: Held, bounds: QueueBounds) -> int:
     return row.expires_ms
 
 
-@script("task", "ready", "leases", "flows", "out", "blob")
-def commit_rows(slot: Slot, held: Held, packed: Sequence[Packed], scored_upto: int, then: Then, bounds: QueueBounds) -> TaskRow:
-    """Rows into `out`, the position, and the lease kept, released or finished."""
+@script("task", "ready", "leases", "flows", "out", "blob", "quota")
+def commit_rows(
+    slot: Slot, held: Held, packed: Sequence[Packed], scored_upto: int, then: Then, settle: Move | None, bounds: QueueBounds
+) -> TaskRow:
+    """Rows into `out`, the position, the lease kept, released or finished, and what the rows cost."""
     row = _held_row(slot, held)
     fresh = list(_fresh(row, packed))
     if scored_upto < row.scored_upto:
@@ -84,6 +88,8 @@ def commit_rows(slot: Slot, held: Held, packed: Sequence[Packed], scored_upto: i
         add_result(slot, held.flow, each.entry, each.blob_key, each.blob, bounds)
     row.next_row = max([row.next_row, *(each.end for each in packed)])
     row.scored_upto, row.suspect = scored_upto, False  # it got somewhere: whoever died, it was not for these rows
+    if settle is not None:
+        settle_hold(slot, held.flow, settle)
     if then is Then.KEEP:
         _renew(slot, held.flow, held.task_id, row, bounds)
         return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from preceptor.queue.keys import quota_key, usage_key
+from preceptor.queue.keys import Flow, quota_key, usage_key
 from preceptor.queue.quotas import (
     MAX_JOBS,
     OTHER_JOBS,
@@ -36,6 +36,14 @@ def quota(slot: Slot, teacher: str, tenant: str, limits: QuotaLimits, moves: Seq
     answers = [_move(value, limits, move, slot.now_ms) for move in moves]
     slot.expire(key, RESERVED_S + WINDOW_S + 1)
     return answers
+
+
+def settle_hold(slot: Slot, flow: Flow, move: Move) -> None:
+    """The same settlement as a part of another step. What has ended stays as it ended."""
+    value = slot.get(quota_key(flow.teacher, flow.tenant), QuotaValue)
+    if value is not None:
+        _forget(value, slot.now_ms)
+        _move(value, QuotaLimits(), move, slot.now_ms)
 
 
 @script("usage")

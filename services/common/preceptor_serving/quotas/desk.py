@@ -50,8 +50,14 @@ class Hold:
         if account is not None:
             await self.desk.settle(self, account, tokens)
 
+    def in_commit(self, teacher: str, tokens: int) -> Move | None:
+        """The move by which a commit on this teacher's keys settles it; None where the ledger must be asked by itself."""
+        if self.account is None or self.account.teacher != teacher or not self.desk.shares(self.account.ledger):
+            return None
+        return Move(Verb.SETTLE, self.effect, tokens)
+
     def abandon(self) -> None:
-        """Somebody else has taken this piece of work over under the same name, or it expires."""
+        """It went with its commit, or somebody else has taken this piece of work over under the same name, or it expires."""
         self.account = None
         self.desk.forget(self)
 
@@ -107,6 +113,10 @@ class Desk:
         """See `Hold.settle`."""
         self.forget(hold)
         await asyncio.shield(self._start_settling(account, hold.effect, tokens))
+
+    def shares(self, ledger: Ledger) -> bool:
+        """True for the ledger of all workers, which is kept where the queue is."""
+        return ledger is self._shared
 
     def forget(self, hold: Hold) -> None:
         """It is renewed no more."""

@@ -125,6 +125,7 @@ class LeasedTask:
         try:
             if not ticket.result.done():
                 await self.bill.open(self.lease, terms.limits, chunk.start, chunk.end)
+                self.hooks.reached("quota reserved")
                 self.pool.submit(ticket)
             result = await ticket.result
             if result.HasField("error"):
@@ -141,9 +142,10 @@ class LeasedTask:
         if next_row >= chunk.end and (chunk.more or chunk.last):
             then = Then.KEEP if chunk.more else Then.FINISH
         envelopes = [teacher_pb2.Envelope(rows=result.rows, receipt=result.receipt)] if result.rows.count else []
-        committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then)
+        settle = self.bill.in_commit(self.lease) if self.bill is not None else None
+        committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then, settle=settle)
         if self.bill is not None:
-            await self.bill.close(result)
+            await self.bill.close(result, settled=settle is not None)
         self.hooks.reached("rows committed")
         if committed.lease is not None:
             self.lease = committed.lease

@@ -5,6 +5,7 @@ from __future__ import annotations
 POINTS = (
     "lease taken",
     "log read",
+    "quota reserved",
     "rows computed",
     "rows committed",
     "lease ended without rows",

@@ -1,9 +1,22 @@
 #!lua
--- Rows into `out`, the position, and the lease kept, released or finished: state, next row and end of the lease.
--- keys: task ready leases flows out
+-- Rows into `out`, the position, the lease kept, released or finished, and what the rows cost: state, next row, end of the lease.
+-- keys: task ready leases flows out quota
 -- derives: blob
--- args: flow task_id fence op scored_upto later lease_ms kept_ms blob_ms
+-- args: flow task_id fence op scored_upto later lease_ms kept_ms blob_ms effect spent_tokens window_s
 -- list: has_rows start stop entry blob
+
+-- One reservation at what it took. One that has ended stays as it ended; what has left the window counts no more.
+local function settle_quota()
+  local text = A.effect ~= '' and redis.call('HGET', K.quota, 'h' .. A.effect)
+  if not text then return end
+  local hold = hold_at(text)
+  if hold.expires_ms <= now_ms then return end
+  redis.call('HDEL', K.quota, 'h' .. A.effect)
+  local spent = 's' .. string.format('%.0f', hold.second)
+  if math.abs(math.floor(now_ms / 1000) - hold.second) <= tonumber(A.window_s) and redis.call('HEXISTS', K.quota, spent) == 1 then
+    redis.call('HINCRBY', K.quota, spent, string.format('%.0f', A.spent_tokens - hold.tokens))
+  end
+end
 
 local row = task_at(K.task, 'fence', 'op', 'next_row', 'leased_row', 'scored_upto', 'dirty', 'score', 'suspect_score', 'expires_ms')
 -- The reply to this very commit was lost: it is done.
@@ -32,6 +45,7 @@ if tonumber(A.scored_upto) < tonumber(row.scored_upto) then return { 'BACK', A.s
 for _, each in ipairs(fresh) do add_result(each[1], each[2], each[3]) end
 -- It got somewhere: whoever died, it was not for these rows.
 redis.call('HSET', K.task, 'next_row', last, 'scored_upto', A.scored_upto, 'suspect', 0, 'op', A.op)
+settle_quota()
 if A.later == 'keep' then return { 'OK', 'leased', last, renew(K.task, member()) } end
 end_lease()
 local state = A.later == 'finish' and 'finished' or 'idle'

@@ -77,6 +77,12 @@ local function renew(task_key, name)
   return expires_ms
 end
 
+-- A reservation of a tenant's quota as its field says it.
+local function hold_at(text)
+  local expires_ms, second, tokens, places = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+  return { expires_ms = tonumber(expires_ms), second = tonumber(second), tokens = tonumber(tokens), places = tonumber(places) }
+end
+
 -- What a key holds, counted; nothing where it is of another type: one job's broken key must not hide the others.
 local function size(command, key, ...)
   local found = redis.pcall(command, key, ...)

@@ -21,9 +21,8 @@ local function keep_second(name, value)
 end
 
 local function keep_hold(name, value)
-  local expires_ms, second, tokens, held = string.match(value, '^(%S+) (%S+) (%S+) (%S+)$')
-  if tonumber(expires_ms) <= now_ms then return false end
-  local hold = { expires_ms = tonumber(expires_ms), second = tonumber(second), tokens = tonumber(tokens), places = tonumber(held) }
+  local hold = hold_at(value)
+  if hold.expires_ms <= now_ms then return false end
   if hold.expires_ms > renewed_ms then -- the clock went back
     hold.expires_ms = renewed_ms
     changed['h' .. name] = hold_text(hold)
