@@ -62,7 +62,7 @@ class TestLedger(LedgerRules): ...
 def test_no_history_leaks_or_exceeds(open_ledger: OpenLedger) -> None:
     run_state_machine_as_test(
         make_ledger_machine(open_ledger),
-        settings=settings(max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)),
+        settings=settings(max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 from preceptor.learner import POINTS as LEARNER_POINTS
 from preceptor_teacher.worker.points import POINTS as WORKER_POINTS
@@ -26,11 +28,20 @@ def point_of(seed: int, points: tuple[str, ...] = POINTS) -> str:
     return points[(seed - 1) % len(points)]
 
 
-def compare(kind: str, name: str, ended: Ended, calm: Ended) -> dict[str, object]:
+class Compared(TypedDict):
+    """Fields of an `Outcome`."""
+
+    kind: str
+    name: str
+    lost_steps: int
+    repeated_steps: int
+    equal: bool
+
+
+def compare(kind: str, name: str, ended: Ended, calm: Ended) -> Compared:
     """What every run is asked, whatever was done to it."""
-    lost = STEPS - len(ended.computed)
-    return {"kind": kind, "name": name, "lost_steps": lost, "repeated_steps": sum(ended.computed.values()) - len(ended.computed),
-            "equal": ended.digest == calm.digest}  # fmt: skip
+    lost, repeated = STEPS - len(ended.computed), sum(ended.computed.values()) - len(ended.computed)
+    return Compared(kind=kind, name=name, lost_steps=lost, repeated_steps=repeated, equal=ended.digest == calm.digest)
 
 
 async def kill_run(folder: Path, point: str, seed: int, calm: Ended) -> Outcome:
@@ -41,8 +52,8 @@ async def kill_run(folder: Path, point: str, seed: int, calm: Ended) -> Outcome:
     began = time.monotonic()
     for hit in dict.fromkeys((drawn, 1)):
         try:
-            script = Script(**{whose: Kill(name, hit)}, call_s=LONG_CALL_S if "renew" in name else 0.0)
-            ended = await perform(folder / f"{seed}-{hit}", script)
+            script = Script(call_s=LONG_CALL_S if "renew" in name else 0.0)
+            ended = await perform(folder / f"{seed}-{hit}", replace(script, **{whose: Kill(name, hit)}))
         except (DiedWrongly, TimeoutError) as error:
             problem = f"{type(error).__name__}: {error}"
             return Outcome("kill", point, seed, hit, STEPS, 0, False, time.monotonic() - began, problem)

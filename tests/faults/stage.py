@@ -9,16 +9,17 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
 from preceptor.local.child import last_lines
 from preceptor.local.valkey import EmbeddedValkey, ValkeySettings
+from preceptor.queue import MemoryQueue
 from preceptor.queue.keys import quota_key
 from preceptor.queue.redis import RedisQueue
 from tests.faults.ambush import Ambush
@@ -73,7 +74,7 @@ class Stage:
 
     folder: Path
     script: Script
-    server: EmbeddedValkey
+    server: MortalValkey
     proxy: Ambush
     doors: dict[str, str]
     student: FakeStudent
@@ -202,7 +203,7 @@ def _reservations(quota: dict[bytes, bytes]) -> int:
     return sum(name.startswith(b"h") for name in quota)
 
 
-Harm = Callable[[Stage], Awaitable[None]]
+Harm = Callable[[Stage], Coroutine[Any, Any, None]]
 
 
 async def no_harm(_: Stage) -> None:
@@ -229,7 +230,7 @@ async def on_stage(folder: Path, script: Script) -> AsyncGenerator[Stage]:
         queue = await RedisQueue.connect(f"redis://127.0.0.1:{proxy.port}/0", password=server.password)
         stack.push_async_callback(queue.close)
         student = FakeStudent()
-        doors = await open_doors(stack, Player(queue), student, Tutor())
+        doors = await open_doors(stack, Player(cast(MemoryQueue, queue)), student, Tutor())
         yield Stage(folder, script, server, proxy, doors, student, stack)
 
 
