@@ -13,6 +13,7 @@ DEMO_ARGS ?=
 COMPOSE_ARGS ?=
 FAULTS_ARGS ?=
 FUZZ_ARGS ?=
+LEARNING_ARGS ?=
 
 # Relative, so that a checkout whose path has a space works.
 VENV := .venv
@@ -144,6 +145,10 @@ bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weigh
 .PHONY: bench-overload
 bench-overload: install ## What a teacher serves, refuses and recovers to under four times its capacity
 	$(RUN) benchmarks.bench_overload
+
+.PHONY: learning-table
+learning-table: install ## What every recipe learns on the bundled pair, over seeds, with controls; goes on where it stopped
+	OMP_NUM_THREADS=1 $(RUN) benchmarks.learning_table --page docs/learning.md $(LEARNING_ARGS)
 
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code

@@ -14,6 +14,7 @@ class CommandSpec:
 
 
 COMMANDS: dict[str, CommandSpec] = {
+    "compare": CommandSpec("preceptor.cli.compare:compare_recipes", "Hold recipes against each other over seeds, with controls."),
     "config show": CommandSpec("preceptor.cli.config_show:config_show", "Every setting with its value and source."),
     "demo": CommandSpec("preceptor.cli.demo:demo", "Distil the bundled pair through real services, with controls and a report."),
     "dlq drop": CommandSpec("preceptor.cli.dlq:drop", "Forget dead letters; their tasks stay dead."),

@@ -70,6 +70,13 @@ class RunFolder:
         _write(self.recipe, recipe)  # last: its presence says that the folder is complete
         return False
 
+    def told(self) -> list[dict[str, Any]]:
+        """Every event of the run so far, the oldest first; half a line at the end, from a kill, is left out."""
+        if not self.events.exists():
+            return []
+        whole, _, _ = self.events.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """What came out, whole or not at all."""
         _write(self.summary, json.dumps(summary, indent=2) + "\n")

@@ -37,7 +37,15 @@ class Weights:
                 value=step,
                 hint="the student's folder of versions was emptied; start another run",
             )
-        await self._student.publish()
+        told = await self._student.publish()
+        if self.published_step != step:
+            raise Conflict(
+                f"the student was asked to publish step {step} of run {self._plan.run} and published {_told(told)}",
+                field="published.step",
+                value=told.step,
+                limit=step,
+                hint="another learner feeds this student: each run needs a name of its own",
+            )
         self._hooks.reached("weights published")
 
     async def bring_newest(self) -> int:

@@ -7,9 +7,11 @@ from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --ink:#1c2430; --soft:#5b6675; --line:#d9dee6; --card:#ffffff; --page:#f4f6f9;
-  --run:#0b6bcb; --control:#b4552d; --second:#7a5bb5; --reference:#4a7a4a; --good:#1f7a3d; --bad:#b3261e; }
+  --run:#0b6bcb; --control:#b4552d; --second:#7a5bb5; --reference:#4a7a4a; --third:#8a6d00; --fourth:#0f7f86;
+  --fifth:#a0427f; --good:#1f7a3d; --bad:#b3261e; }
 @media (prefers-color-scheme: dark) { :root { --ink:#e6eaf0; --soft:#9aa6b5; --line:#333d4a; --card:#1b212a; --page:#12161c;
-  --run:#6db3f8; --control:#eb9a72; --second:#b9a0ee; --reference:#8fc48f; --good:#77d08f; --bad:#ff8a80; } }
+  --run:#6db3f8; --control:#eb9a72; --second:#b9a0ee; --reference:#8fc48f; --third:#e0c060; --fourth:#6fd0d6;
+  --fifth:#f09ccf; --good:#77d08f; --bad:#ff8a80; } }
 * { box-sizing: border-box; }
 body { margin:0; background:var(--page); color:var(--ink); font:16px/1.55 system-ui, sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
@@ -31,6 +33,9 @@ svg { width: 100%; height: auto; display:block; }
 .line.control, .dot.control { stroke: var(--control); } .name.control, .dot.control { fill: var(--control); }
 .line.second, .dot.second { stroke: var(--second); } .name.second, .dot.second { fill: var(--second); }
 .line.reference, .dot.reference { stroke: var(--reference); } .name.reference, .dot.reference { fill: var(--reference); }
+.line.third, .dot.third { stroke: var(--third); } .name.third, .dot.third { fill: var(--third); }
+.line.fourth, .dot.fourth { stroke: var(--fourth); } .name.fourth, .dot.fourth { fill: var(--fourth); }
+.line.fifth, .dot.fifth { stroke: var(--fifth); } .name.fifth, .dot.fifth { fill: var(--fifth); }
 .tokens { font: 16px/2.3 ui-monospace, monospace; overflow-wrap: anywhere; }
 .tokens span { padding: 3px 5px; margin: 0 1px; border-radius: 4px; border: 1px solid transparent; white-space: pre; }
 .scale { display:inline-block; width: 180px; height: 12px; border-radius: 6px; vertical-align: middle; margin: 0 8px;

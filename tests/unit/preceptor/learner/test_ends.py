@@ -230,3 +230,10 @@ def _without_evaluation():
 
 def test_hooks_that_nobody_set_do_nothing() -> None:
     assert NoHooks().reached("anywhere") is None
+
+
+async def test_a_student_that_publishes_another_run_is_told_of(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.student.publishes_as = "somebody-else"
+    with pytest.raises(Conflict, match="somebody-else"):
+        await world.run()

@@ -218,6 +218,7 @@ class FakeStudent:
     computed: Counter[int] = field(default_factory=Counter)
     metrics: dict[str, float] = field(default_factory=dict)
     slow: float = 0.0  # seconds for each step
+    publishes_as: str = ""  # another run than it was asked for
 
     def die(self) -> None:
         self.is_open, self.applied = False, self.applied[: self.durable]
@@ -275,7 +276,7 @@ class FakeStudent:
     async def publish(self, request: student_pb2.PublishRequest, *, deadline_s: float) -> student_pb2.PublishReply:
         self._check(request.epoch)
         manifest = hashlib.sha256(self.now).digest()
-        self.published = ModelRef("student", RUN, request.epoch, len(self.applied), manifest)
+        self.published = ModelRef("student", self.publishes_as or request.run, request.epoch, len(self.applied), manifest)
         return student_pb2.PublishReply(model=wire.model_ref_to_proto(self.published))
 
 
