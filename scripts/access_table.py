@@ -32,6 +32,17 @@ MEANING: dict[Apart, str] = {
     "key": "shows what belongs to the key's tenant and job; all of it only with the scope metrics or admin",
     "service": "tells or changes nothing of any tenant",
 }
+DIALECTS: tuple[tuple[str, str, Apart], ...] = (
+    ("GET", "/v1/models", "service"),
+    ("GET", "/v1/models/{model}", "service"),
+    ("POST", "/v1/completions", "job"),
+    ("POST", "/v1/chat/completions", "job"),
+    ("POST", "/inference/v1/generate", "job"),
+    ("POST", "/get_sequence_logprobs/", "job"),
+    ("POST", "/generate", "job"),
+    ("GET", "/get_model_info", "service"),
+    ("GET", "/model_info", "service"),
+)
 TENANTS: dict[str, Apart] = {
     "Teacher.Describe": "service",
     "Teacher.Score": "job",
@@ -53,6 +64,9 @@ TENANTS: dict[str, Apart] = {
     "teacher GET /v1/status": "key",
     "teacher POST /v1/score": "job",
     "teacher POST /v1/grade": "job",
+    **{f"teacher {method} {prefix}{path}": apart for prefix in ("", "/t/{teacher}") for method, path, apart in DIALECTS},
+    "teacher GET /t/{teacher}/health": "service",
+    "teacher GET /t/{teacher}/health/": "service",
     "rollout POST /v1/render": "service",
     "rollout POST /v1/generate": "run",
     "student GET /v1/runs/{run}": "run",

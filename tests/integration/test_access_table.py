@@ -112,7 +112,10 @@ class House:
         house = self.served[row.service]
         if "/" not in row.name:
             return await _over_grpc(house, row, key, body)
-        method, path = row.name.replace("{run}", RUN).replace("{name}", "fake").split()
+        named = {"{run}": RUN, "{name}": "fake", "{model}": "fake", "{teacher}": "fake"}
+        for parameter, value in named.items():
+            row = replace(row, name=row.name.replace(parameter, value))
+        method, path = row.name.split()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with rest_client() as client:
             reply: httpx.Response = await client.request(

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from preceptor import wire
 from preceptor.error_details import detail_of
-from preceptor.errors import PreceptorError
+from preceptor.errors import PreceptorError, TooLarge
 from preceptor.types import CacheTier, Capabilities, GradeItem, ModelInfo, ModelRef, Receipt, TimeSplit, Verdict
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.api import ApiOptions, ChatClient
+from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message
 from preceptor_teacher.graders import GRADERS, Grader, build_grader
 
 ENGINE = "api"
@@ -56,6 +56,13 @@ class Judge:
         outcomes = dict(zip(different, await asyncio.gather(*(self._graded(grader, item) for item in different)), strict=True))
         firsts = {item: items.index(item) for item in different}
         return [_result(outcomes[item], index, firsts[item]) for index, item in enumerate(items)]
+
+    async def converse(self, messages: Sequence[Message], max_tokens: int | None) -> ChatReply:
+        """What the provider answers to a conversation."""
+        most = self.spec.options.max_reply_tokens
+        if max_tokens is not None and max_tokens > most:
+            raise TooLarge("the operator bounds replies", field="max_tokens", value=max_tokens, limit=f"<= {most}")
+        return await self._client.complete(messages, max_tokens=max_tokens)
 
     async def close(self) -> None:
         await self._client.close()

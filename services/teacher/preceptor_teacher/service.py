@@ -7,7 +7,8 @@ import itertools
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
+from preceptor_teacher.api import ChatReply, Message
 from preceptor_teacher.billing import counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
@@ -107,11 +109,12 @@ class TeacherService:
         return (GrpcService(teacher_pb2.DESCRIPTOR.services_by_name["Teacher"], rpcs),)
 
     def rest_routers(self) -> tuple[APIRouter, ...]:
+        from preceptor_teacher.compat.routes import compat_router
         from preceptor_teacher.rest.routes import teacher_router
         from preceptor_teacher.rest.status import status_router
         from preceptor_teacher.rest.usage import usage_router
 
-        return (teacher_router(self), usage_router(self), status_router(self))
+        return (teacher_router(self), usage_router(self), status_router(self), compat_router(self))
 
     async def start(self, context: ServiceContext) -> None:
         settings = context.settings
@@ -295,14 +298,25 @@ class TeacherService:
         job = call.identity.job_for(request.job)
         judge = self.find_judge(request.teacher.teacher)
         check_count(len(request.items), self._bounds)
-        flow, terms = FlowKey(judge.spec.name, call.identity.tenant, job, 0), call.identity.terms
-        hold = await self.accounts.reserve(flow, terms.limits, tokens=0, places=len(request.items))
-        try:
+        async with self._judging(judge, call.identity, job, len(request.items)):
             results = await judge.grade(request)
+        return teacher_pb2.GradeReply(results=results)
+
+    async def converse(self, judge: Judge, messages: Sequence[Message], max_tokens: int | None, call: Call) -> ChatReply:
+        """A judge's answer to a conversation, accounted to the caller as one judged item."""
+        async with self._judging(judge, call.identity, call.identity.job_for(""), 1):
+            return await judge.converse(messages, max_tokens)
+
+    @asynccontextmanager
+    async def _judging(self, judge: Judge, identity: Identity, job: str, places: int) -> AsyncGenerator[None]:
+        """So many places of the tenant's quota; a block that ends well is one request of the job."""
+        flow = FlowKey(judge.spec.name, identity.tenant, job, 0)
+        hold = await self.accounts.reserve(flow, identity.terms.limits, tokens=0, places=places)
+        try:
+            yield
         finally:
             await hold.settle(0)
         self.accounts.count(flow, {Counter.REQUESTS: 1})
-        return teacher_pb2.GradeReply(results=results)
 
     def flow(self, teacher: Teacher, identity: Identity, job: str, band: int) -> FlowKey:
         """Whose work a request is, in the band that the caller's key allows."""

@@ -13,7 +13,7 @@ from preceptor.errors import ConfigurationError, Internal, PreceptorError
 from preceptor_serving.doors.rest_errors import error_response, from_http
 from preceptor_serving.doors.rest_intake import IntakeMiddleware
 from preceptor_serving.doors.rest_probes import OPEN_PATHS, metrics_router, open_probes
-from preceptor_serving.doors.rest_routes import FrameRoute
+from preceptor_serving.doors.rest_routes import FrameRoute, error_shape
 from preceptor_serving.frame.call import REQUEST_ID_HEADER, Arrival, Door
 from preceptor_serving.frame.frame import Frame
 
@@ -45,7 +45,8 @@ def _refuse_unframed(app: FastAPI) -> None:
 
 async def _told(request: Request, error: Exception) -> JSONResponse:
     call = getattr(request.state, "call", None)
-    return error_response(_as_error(error), {REQUEST_ID_HEADER: call.request_id if call else uuid.uuid4().hex})
+    headers = {REQUEST_ID_HEADER: call.request_id if call else uuid.uuid4().hex}
+    return error_response(_as_error(error), headers, shape=error_shape(request))
 
 
 async def _unmatched(request: Request, failure: Exception) -> JSONResponse:

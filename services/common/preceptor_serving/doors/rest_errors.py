@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from fastapi import HTTPException
@@ -20,6 +20,10 @@ DEFAULT_RETRY_S = 1.0
 MAX_SHOWN_BITS = 128
 UNKNOWN = "extra_forbidden"  # pydantic's word for a field that a body does not have
 _BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "expected")
+
+
+ErrorShape = Callable[[PreceptorError], dict[str, object]]
+"""The JSON of a failed call. Another door's own shape has the fields of `error_body` beside its own."""
 
 
 class Refused(HTTPException):
@@ -45,7 +49,12 @@ def error_body(error: PreceptorError) -> dict[str, object]:
     }
 
 
-def error_response(error: PreceptorError, headers: Mapping[str, str] | None = None, status: int | None = None) -> JSONResponse:
+def error_response(
+    error: PreceptorError,
+    headers: Mapping[str, str] | None = None,
+    status: int | None = None,
+    shape: ErrorShape = error_body,
+) -> JSONResponse:
     """The reply to a failed call."""
     extra = dict(headers or {})
     if error.retryable or error.retry_after_s is not None:
@@ -54,7 +63,7 @@ def error_response(error: PreceptorError, headers: Mapping[str, str] | None = No
         extra["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooLarge):
         extra["Connection"] = "close"  # what is left of the body is not read
-    return JSONResponse(error_body(error), status_code=status or error.spec.http_status, headers=extra)
+    return JSONResponse(shape(error), status_code=status or error.spec.http_status, headers=extra)
 
 
 def from_validation(failure: RequestValidationError, body: object = None) -> InvalidArgument:

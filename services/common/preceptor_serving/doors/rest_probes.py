@@ -10,7 +10,7 @@ from preceptor_serving.doors.rest_routes import door_router, needs
 from preceptor_serving.frame.frame import Frame
 from preceptor_serving.metrics import CONTENT_TYPE
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"})
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/health/", "/openapi.json"})
 """Routes that ask for no key: they tell nothing but the state and the public protocol."""
 
 
@@ -30,6 +30,13 @@ def open_probes() -> APIRouter:
         status = frame.lifecycle.status()
         body = {"state": status.state, "serving": status.serving, "reasons": status.reasons, "in_flight": frame.in_flight}
         return JSONResponse(body, status_code=200 if status.serving else 503)
+
+    @router.get("/health")
+    @router.get("/health/", include_in_schema=False)
+    async def health(request: Request) -> Response:
+        """The same without a body, where trainers look for it."""
+        frame: Frame = request.app.state.frame
+        return Response(status_code=200 if frame.lifecycle.status().serving else 503)
 
     return router
 

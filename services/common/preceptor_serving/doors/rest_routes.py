@@ -23,7 +23,7 @@ from starlette.responses import StreamingResponse
 from preceptor.errors import ConfigurationError, InvalidArgument
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.doors.rest_disconnect import while_connected
-from preceptor_serving.doors.rest_errors import from_http, from_validation
+from preceptor_serving.doors.rest_errors import ErrorShape, error_body, from_http, from_validation
 from preceptor_serving.doors.rest_intake import SCOPE_KEY, Intake
 from preceptor_serving.doors.rest_json import JsonRequest, check_headers
 from preceptor_serving.frame.call import REQUEST_ID_HEADER, TIMEOUT_HEADER, Arrival, Call, Door
@@ -32,6 +32,7 @@ from preceptor_serving.frame.frame import Frame
 F = TypeVar("F", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _NEED = "__preceptor_need__"
+_SHAPE = "__preceptor_error_shape__"
 ANY_KEY = None
 """For routes that tell a caller about himself: a valid key is enough, whatever its scopes."""
 
@@ -52,6 +53,21 @@ def needs(scope: Scope | None, *, always: bool = False) -> Callable[[F], F]:
         return endpoint
 
     return mark
+
+
+def shapes_errors(shape: ErrorShape) -> Callable[[F], F]:
+    """Refusals of this route have this shape, those before its handler too: for doors that speak another server's dialect."""
+
+    def mark(endpoint: F) -> F:
+        setattr(endpoint, _SHAPE, shape)
+        return endpoint
+
+    return mark
+
+
+def error_shape(request: Request) -> ErrorShape:
+    """The shape of the route that the request met."""
+    return getattr(request.scope.get("endpoint"), _SHAPE, error_body)
 
 
 def current_call(request: Request) -> Call:

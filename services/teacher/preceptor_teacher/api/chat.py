@@ -73,9 +73,11 @@ class ChatClient:
         )
         self.trouble: str | None = None
 
-    async def complete(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> ChatReply:
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None, max_tokens: int | None = None
+    ) -> ChatReply:
         """The reply, or the `PreceptorError` of the last attempt: `ConfigurationError` where sending again cannot help."""
-        body = self._body(messages, schema)
+        body = self._body(messages, schema, max_tokens or self._options.max_reply_tokens)
         async with self._slots:
             budget = RetryBudget(self._options.max_attempts, self._options.retry_budget_s)
             while True:
@@ -94,12 +96,12 @@ class ChatClient:
 
     # ---------------------------------------------------------------- one attempt
 
-    def _body(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> bytes:
+    def _body(self, messages: Sequence[Message], schema: Mapping[str, Any] | None, max_tokens: int) -> bytes:
         body: dict[str, Any] = {
             "model": self._options.model,
             "messages": list(messages),
             "temperature": 0,
-            "max_tokens": self._options.max_reply_tokens,
+            "max_tokens": max_tokens,
         }
         if schema is not None and self._options.structured_output:
             named = {"name": "verdict", "strict": True, "schema": dict(schema)}

@@ -101,7 +101,7 @@ def _result(item: teacher_pb2.ScoreItem, result: teacher_pb2.ScoreResult) -> dic
     if item.want.HasField("candidates"):
         offsets = wire.ragged_from_proto(item.want.candidates).offsets
     rows = wire.rows_from_proto(result.rows, offsets)
-    return {"rows": _rows(rows), "receipt": _receipt(wire.receipt_from_proto(result.receipt))}
+    return {"rows": _rows(rows), "receipt": receipt_answer(wire.receipt_from_proto(result.receipt))}
 
 
 def _rows(rows: Rows) -> dict[str, Any]:
@@ -145,7 +145,8 @@ def _model(ref: ModelRef) -> dict[str, str | int]:
     return {"run": ref.run, "epoch": ref.epoch, "step": ref.step, "manifest_sha256": ref.manifest_sha256.hex()}
 
 
-def _receipt(receipt: Receipt) -> dict[str, Any]:
+def receipt_answer(receipt: Receipt) -> dict[str, Any]:
+    """A `ReceiptAnswer` as plain values."""
     return {
         "model": {"name": receipt.model.name, **_model(receipt.model)},
         "engine": receipt.engine,
