@@ -19,6 +19,7 @@ from preceptor.journal import BatchSent, LearnerJournal
 from preceptor.learner import Control, Learner, RunFolder, RunPlan, evaluation_items, training_prompts
 from preceptor.learner.inline import in_this_process
 from preceptor.local.supervisor import Supervisor
+from preceptor.planning import Price, estimate_run
 from preceptor.recipes import compile_recipe, load_recipe
 from preceptor.report import render_demo
 from preceptor_proto.v1 import student_pb2
@@ -87,6 +88,24 @@ def rewards(items: list[student_pb2.TrainItem]) -> list[float]:
     return [scores.reward for item in items for scores in item.scores if scores.HasField("reward")]
 
 
+def check_what_was_estimated(events: list[dict]) -> None:
+    """A real run spends what `learn --estimate` prints before the first call."""
+    recipe = load_recipe(ROOT / "recipes" / "tiny-verbal.yaml", OVERRIDES)
+    plan = RunPlan("bb", "local", compile_recipe(recipe), training_prompts(recipe), evaluation_items(recipe))
+    price = Price(prompt_usd_per_million=2.0, completion_usd_per_million=8.0)
+    said = estimate_run(plan, {"tiny-judge": price})
+    (graded,), steps = said.work.graded, [event for event in events if event["event"] == "step"]
+    read, written, calls = (
+        sum(event["grading"][name] for event in steps) for name in ("prompt_tokens", "completion_tokens", "calls")
+    )
+    assert calls in graded.calls
+    assert read in graded.prompt_tokens
+    assert written in graded.completion_tokens
+    assert said.cost is not None
+    assert read * 2e-6 + written * 8e-6 in said.cost
+    assert sum(event["tokens_generated"] for event in steps) in said.work.drawn
+
+
 async def test_the_reward_of_each_rollout_is_the_judges_score_of_its_text(tmp_path, monkeypatch):
     kept = KeepBatches()
     kept.watch(monkeypatch)
@@ -101,6 +120,7 @@ async def test_the_reward_of_each_rollout_is_the_judges_score_of_its_text(tmp_pa
     assert provider.provider.seen["judged"] == provider.provider.seen["chat"] - 2
     assert all(event["grading"]["missing"] == 0 and event["grading"]["prompt_tokens"] > 0 for event in steps)
     assert all(math.isfinite(event["grad_norm"]) and event["grad_norm"] > 0 for event in steps)
+    check_what_was_estimated(events)
 
 
 async def test_the_control_has_the_same_verdicts_of_the_first_step_on_other_rollouts(tmp_path, monkeypatch):

@@ -44,6 +44,8 @@ OPTIONS = (
         ],
         "none",
     ),
+    parameter("estimate", Annotated[bool, typer.Option("--estimate", help="Say what it would take, and start nothing.")], False),
+    parameter("like", Annotated[str | None, typer.Option("--like", metavar="RUN", help="An earlier run, for --estimate.")], None),
     parameter("runs", Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.")], DEFAULT_ROOT),
 )
 
@@ -56,6 +58,13 @@ def _learn(config: Path | None, given: dict[str, Any]) -> None:
     recipe = load_recipe(given["recipe"], given["overrides"] or ())
     run = _run_name(given["run"], recipe, resume=given["resume"])
     plan = _plan(run, settings.tenant, recipe, given["control"])
+    if given["like"] and not given["estimate"]:
+        raise ConfigurationError("--like says something to --estimate alone", field="like", value=given["like"])
+    if given["estimate"]:
+        from preceptor.cli.plans import print_estimate
+
+        print_estimate(plan, settings, config, given["runs"], given["like"])
+        return
     folder = RunFolder.of(given["runs"], run)
     ports = _ports(settings, given["runs"], config, inline=given["inline"])
     from preceptor.logs import configure_logs

@@ -224,6 +224,9 @@ class ClientSettings(Settings):
     api_key: SecretStr | None = None
     """Key that is sent with every call."""
 
+    prices_file: Path | None = None
+    """Table of what teachers behind an API cost (`prices: {NAME: {prompt_usd_per_million, completion_usd_per_million}}`)."""
+
 
 SETTINGS: dict[str, type[Settings]] = {
     "teacher": TeacherSettings,

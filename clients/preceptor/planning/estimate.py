@@ -1,0 +1,93 @@
+"""`learn --estimate`: what a run takes, as lines of a table; what cannot be known says what would tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from preceptor.learner import RunPlan
+from preceptor.planning.like import Observed
+from preceptor.planning.prices import Price
+from preceptor.planning.ranges import Range, exactly
+from preceptor.planning.work import Graded, Work, work_of
+
+HEADER = ("what", "at least", "at most", "why")
+RETRIES = "attempts that fail at the provider, and are paid all the same, come on top"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure. `unit` is how it is shown: tokens, calls, usd or seconds; no amount: it is unknown."""
+
+    what: str
+    amount: Range | None
+    unit: str
+    why: str = ""
+
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        """As a table has it."""
+        if self.amount is None:
+            return (self.what, "unknown", "unknown", self.why)
+        return (self.what, _told(self.amount.low, self.unit), _told(self.amount.high, self.unit), self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of a whole run."""
+
+    work: Work
+    seconds: Range | None
+    costs: Mapping[str, Range | None]  # by teacher behind an API
+
+    @property
+    def cost(self) -> Range | None:
+        """Of all teachers together; None where one has no price."""
+        total = exactly(0.0)
+        for one in self.costs.values():
+            if one is None:
+                return None
+            total += one
+        return total
+
+    def lines(self) -> Iterator[Line]:
+        """In the order in which a person asks."""
+        work = self.work
+        yield Line("steps", exactly(work.steps), "steps")
+        yield Line("rollouts", exactly(work.rollouts), "rollouts")
+        yield Line("prompt tokens", work.prompt_tokens, "tokens", "each prompt once; by its bytes, tokenizers differ")
+        yield Line("tokens drawn", work.drawn, "tokens", "from one token each to max_response_tokens, or by --like")
+        yield Line("rows scored", work.scored, "tokens", "by teachers with weights")
+        yield Line("tokens trained on", work.trained, "tokens", "prompts included")
+        yield Line("tokens drawn in evaluations", work.evaluated, "tokens")
+        for one in work.graded:
+            yield from self._of(one)
+        if work.graded:
+            yield Line("cost of all teachers", self.cost, "usd", "" if self.cost else "a teacher has no price")
+        why = "without evaluations, by --like" if self.seconds else "name an earlier run with --like"
+        yield Line("time", self.seconds, "seconds", why)
+
+    def _of(self, one: Graded) -> Iterator[Line]:
+        cost = self.costs[one.teacher]
+        yield Line(f"calls of {one.model}", one.calls, "calls", f"equal responses are judged once; {RETRIES}")
+        yield Line(f"tokens that {one.model} reads", one.prompt_tokens, "tokens")
+        yield Line(f"tokens that {one.model} writes", one.completion_tokens, "tokens")
+        yield Line(f"cost of {one.model}", cost, "usd", "" if cost else "no price: name a table with --prices-file")
+
+
+def estimate_run(plan: RunPlan, prices: Mapping[str, Price], like: Observed | None = None) -> Estimate:
+    """Offline: nothing is asked of any service."""
+    work = work_of(plan, like)
+    costs = {
+        one.teacher: prices[one.model].of(one.prompt_tokens, one.completion_tokens) if one.model in prices else None
+        for one in work.graded
+    }
+    return Estimate(work, like.seconds(work.drawn) if like else None, costs)
+
+
+def _told(value: float, unit: str) -> str:
+    if unit == "usd":
+        return f"${value:,.4f}" if value < 1 else f"${value:,.2f}"
+    if unit == "seconds":
+        return f"{value:,.0f} s"
+    return f"{value:,.0f}"

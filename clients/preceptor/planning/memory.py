@@ -1,0 +1,104 @@
+"""Memory of the three services before anything is loaded: weights, gradients, optimiser, caches, activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from preceptor.learner import RunPlan
+from preceptor.planning.ranges import Range, exactly
+from preceptor.planning.shape import DTYPE_BYTES, ModelShape
+from preceptor.planning.work import tokens_of_bytes
+from preceptor.recipes.schema import Training
+
+ADAM_MOMENTS = 2
+F32_BYTES = 4
+ACTIVATIONS = Range(8, 40)
+"""Numbers of hidden size that a layer keeps for the way back, for each token; kernels differ."""
+
+INNER_ACTIVATIONS = Range(2, 6)
+READOUT_BYTES = Range(16 << 20, 256 << 20)
+"""Of one chunk of the head's rows: it does not grow with rows x vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that takes memory on one device."""
+
+    service: str
+    device: str
+    what: str
+    memory_bytes: Range
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model, where it runs and in which numbers."""
+
+    name: str
+    shape: ModelShape
+    dtype: str = "f32"
+    device: str = "cpu"
+
+
+def parts_of(
+    plan: RunPlan, student: Placed, rollout: Placed, teachers: tuple[Placed, ...], *, batch_tokens: int, max_versions: int
+) -> list[Part]:
+    """Everything that is in memory at once while a step is under way."""
+    parts = student_parts(plan, student)
+    parts.append(Part("rollout", rollout.device, f"weights, {max_versions} versions", _weights(rollout) * max_versions))
+    most = min(float(batch_tokens), tokens_of_step(plan).high)
+    parts.append(Part("rollout", rollout.device, "cache of a batch", Range(0, rollout.shape.cache_bytes(most, rollout.dtype))))
+    for teacher in teachers:
+        parts.append(Part("teacher", teacher.device, f"weights of {teacher.name}", _weights(teacher)))
+        cached = teacher.shape.cache_bytes(tokens_of_step(plan).high, teacher.dtype)
+        parts.append(Part("teacher", teacher.device, f"cache of {teacher.name}", Range(0, cached)))
+        parts.append(Part("teacher", teacher.device, f"readout of {teacher.name}", READOUT_BYTES))
+    return parts
+
+
+def student_parts(plan: RunPlan, student: Placed) -> list[Part]:
+    """Training: what is trained has an f32 master, an f32 gradient and two f32 moments."""
+    training = plan.compiled.recipe.training
+    shape, width = student.shape, DTYPE_BYTES[training.precision]
+    trained = shape.adapter_parameters(training.lora.rank) if training.lora else shape.parameters
+    masters = F32_BYTES * trained if training.precision != "f32" and not training.lora else 0
+    weights = width * shape.parameters + (F32_BYTES * trained if training.lora else masters)
+    tokens = _micro_batch_tokens(plan)
+    kept = ACTIVATIONS * (shape.hidden * shape.layers) + INNER_ACTIVATIONS * (max(shape.inner, shape.expert_inner) * shape.layers)
+    return [
+        Part("student", student.device, _weights_told(training), exactly(weights)),
+        Part("student", student.device, "gradients", exactly(F32_BYTES * trained)),
+        Part("student", student.device, "AdamW's moments", exactly(ADAM_MOMENTS * F32_BYTES * trained)),
+        Part("student", student.device, "activations of a micro-batch", kept * tokens * width),
+        Part("student", student.device, "readout", READOUT_BYTES),
+    ]
+
+
+def tokens_of_step(plan: RunPlan) -> Range:
+    """Tokens of all sequences of a step, prompts included."""
+    longest = max(tokens_of_bytes(len(prompt.encode())).high for prompt in plan.prompts)
+    shortest = min(tokens_of_bytes(len(prompt.encode())).low for prompt in plan.prompts)
+    sources = [slot.source for slot in plan.slots]
+    return Range(
+        plan.per_step * sum(source.samples_per_prompt * (shortest + 1) for source in sources),
+        plan.per_step * sum(source.samples_per_prompt * (longest + source.max_response_tokens) for source in sources),
+    )
+
+
+def _micro_batch_tokens(plan: RunPlan) -> Range:
+    """A longer sequence goes alone, so the budget may be exceeded by one."""
+    step, budget = tokens_of_step(plan), plan.compiled.recipe.schedule.micro_batch_tokens
+    longest = max(slot.source.max_response_tokens for slot in plan.slots) + max(
+        tokens_of_bytes(len(prompt.encode())).high for prompt in plan.prompts
+    )
+    return Range(min(budget, step.low), min(max(budget, longest), step.high))
+
+
+def _weights(model: Placed) -> Range:
+    return exactly(DTYPE_BYTES[model.dtype] * model.shape.parameters)
+
+
+def _weights_told(training: Training) -> str:
+    if training.lora:
+        return f"weights in {training.precision}, adapters of rank {training.lora.rank}"
+    return "weights in f32" if training.precision == "f32" else "weights in bf16 and their f32 masters"
