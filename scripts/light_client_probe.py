@@ -13,6 +13,7 @@ import sys
 from importlib.machinery import ModuleSpec
 
 LIGHT = ("preceptor", "preceptor_proto")
+TRAINERS = ".integrations."  # modules that need torch and the trainer
 BLOCKED = ("torch", "transformers", "vllm", "fastapi", "uvicorn", "starlette", "peft", "safetensors")
 
 
@@ -30,10 +31,10 @@ class Blocker:
 
 
 def public_modules(package: str) -> list[str]:
-    """The package and all its modules, without those that run something when imported."""
+    """The package and all its modules, without those that run something when imported, or are imported by trainers alone."""
     root = importlib.import_module(package)
     found = pkgutil.walk_packages(root.__path__, f"{package}.")
-    return [package, *(one.name for one in found if not one.name.endswith("__main__"))]
+    return [package, *(one.name for one in found if not one.name.endswith("__main__") and TRAINERS not in one.name)]
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ def test_every_row_over_http_has_its_replay_and_every_replay_its_row():
 
 
 def test_every_row_names_the_version_that_was_read():
-    for heading in ("Over HTTP", "Not over HTTP"):
+    for heading in ("Over HTTP", "With an integration", "Not over HTTP"):
         for row in rows_of(heading):
             assert re.search(r"\d+\.\d+|\b[0-9a-f]{7}\b", row[1]), row
 
