@@ -1,10 +1,11 @@
 """`python -m benchmarks.bench_sharing`: eight jobs share one teacher, by the wall clock (P6).
 
 Jobs come through gRPC and through the queue together, each with a key that says its weight. Throughput: the same requests as
-eight jobs and as one, in turns, until the last is answered. Contention: one job has asked for 50 times its share at the start,
-five ask evenly for a quarter more than theirs, and two victims, one at each door, for half of theirs. Jain's index is over what
-each was served / min(what it asked for, its weighted fair share of all that was served). A victim's p95 is held against its p95
-alone plus one full batch. Once with equal weights and once with 1:2:4, on one worker and on three.
+eight jobs and as one, in turns, over the middle three fifths of the answers, in which no worker runs dry. Contention: one job has
+asked for 50 times its share at the start, five ask evenly for a quarter more than theirs, and two victims, one at each door, for
+half of theirs. Jain's index is over what each was served / min(what it asked for, its fair share by weight of all that was
+served). A victim's p95 is held against its p95 alone plus one full batch. Once with equal weights and once with 1:2:4, on one
+worker and on three.
 
 The `fake` engine takes as long as a model of a given speed without using a core, so that what is shared is the teacher and not
 this machine; `hf` is the bundled teacher on one thread for each worker. `make bench-sim` has the same in virtual time.
@@ -23,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import Result, write_results
-from benchmarks.wall.cases import BIG, EIGHT, WEIGHTS, Contended, contended, drain_s, eight_jobs, one_job
+from benchmarks.wall.cases import BIG, EIGHT, WEIGHTS, Contended, contended, eight_jobs, one_job, served_per_s
 from benchmarks.wall.jobs import Size
 from benchmarks.wall.pool import pool
 from preceptor_teacher.pool import PoolPolicy
@@ -69,12 +70,12 @@ async def one_pool(kind: Kind, folder: Path, weights: Sequence[float], options: 
     """All figures of one engine, weights and number of workers; a first round warms the workers and is not kept."""
     weight = dict(zip(EIGHT, weights, strict=True))
     async with pool(folder, kind.options, workers, {**weight, BIG: 1.0}) as running:
-        await drain_s(running, eight_jobs(kind.size), 16)
-        count, ratios, alone_s = options.requests * workers, list[float](), list[float]()
+        await served_per_s(running, eight_jobs(kind.size), 16)
+        count, ratios, alone_per_s = options.requests * workers, list[float](), list[float]()
         for _ in range(options.rounds):
-            alone_s.append(await drain_s(running, one_job(kind.size), count))
-            ratios.append(alone_s[-1] / await drain_s(running, eight_jobs(kind.size), count))
-        per_s = count / median(alone_s)
+            alone_per_s.append(await served_per_s(running, one_job(kind.size), count))
+            ratios.append(await served_per_s(running, eight_jobs(kind.size), count) / alone_per_s[-1])
+        per_s = median(alone_per_s)
         batch_s = kind.batch_s(per_s * kind.size.tokens / workers)
         crowd = await contended(running, kind.size, weight, per_s, batch_s, options.seconds)
     return Found(ratios, per_s, crowd, os.getloadavg()[0])

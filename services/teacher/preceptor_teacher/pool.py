@@ -1,12 +1,13 @@
 """One teacher's engine and the one queue before it: every door and the queue worker submit here, fair batches go out.
 
-submit ──▶ Scheduler ──▶ dispatch loop ──▶ engine call (two in flight: one computes, one waits at the engine)
+submit ──▶ Scheduler ──▶ dispatch loop ──▶ engine call (two in flight: one computes, one is read shortly before that ends)
                             │ died: items run again alone, or their owner is told
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from preceptor_serving.engine_host.scoring import ScoringClient
 from preceptor_serving.scheduler.clocks import ClockTable
 from preceptor_serving.scheduler.cost import CostRule
 from preceptor_serving.scheduler.estimate import FlowStanding
+from preceptor_serving.scheduler.pace import Pace
 from preceptor_serving.scheduler.scheduler import Scheduler
 from preceptor_serving.scheduler.types import Batch, DropReason, FlowKey, QueueLimits, Work
 from preceptor_teacher import growing
@@ -41,6 +43,7 @@ class PoolPolicy:
     batch_tokens: int = 8192
     batch_tasks: int = 64
     calls_in_flight: int = 2  # the second is read while the first is computed
+    look_ahead_s: float = 0.02  # before the expected end of the first; what is sent is out of fair order's reach
     call_timeout_s: float = HostPolicy().turn_limit_s
 
 
@@ -62,7 +65,9 @@ class EnginePool:
         self._clocks = clocks
         self._client = ScoringClient(channel)
         self._tickets: dict[str, Ticket] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], int] = {}
+        self._pace = Pace(policy.calls_in_flight, policy.look_ahead_s)
+        self._call_numbers = itertools.count()
         self._work = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -133,36 +138,41 @@ class EnginePool:
     # ---- the loop
 
     async def _dispatch(self) -> None:
+        pause_s: float | None = None
         while True:
-            await self._work.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._work.wait()
             self._work.clear()
             try:
-                await self._send_batches()
+                pause_s = await self._send_batches()
             except Exception as error:  # a defect of ours: what the scheduler holds now is anybody's guess
                 log.error("pool_defect", exc_info=error)
                 self.scheduler = self._empty_scheduler()
                 await self._end_all(_unforeseen())
 
-    async def _send_batches(self) -> None:
-        """As many as the engine may have at once."""
-        while len(self._calls) < self.policy.calls_in_flight:
+    async def _send_batches(self) -> float | None:
+        """As many as the engine should have now. How long until it should have the next; None: until something happens."""
+        while (pause_s := self._pace.pause_s(self._now_s())) == 0.0:
             batch = self.scheduler.next_batch(
                 self._now_s(), budget_tokens=self.policy.batch_tokens, max_tasks=self.policy.batch_tasks
             )
             self._take_dropped()
             if not batch:
-                break
+                return None
             if batch.tasks[0].suspect:
                 await self._run_alone(batch)
             else:
                 self._begin(batch)
+        return pause_s
 
     def _empty_scheduler(self) -> Scheduler:
         return Scheduler(CostRule(self.info.capabilities.row_cost), clocks=self._clocks, limits=self._limits)
 
     def _begin(self, batch: Batch) -> None:
         call = asyncio.create_task(self._run(batch), name="pool-call")
-        self._calls.add(call)
+        self._calls[call] = next(self._call_numbers)
+        self._pace.begun(self._calls[call], batch.batch_tokens, self._now_s())
         call.add_done_callback(self._call_ended)
 
     async def _run_alone(self, batch: Batch) -> None:
@@ -173,7 +183,7 @@ class EnginePool:
         await asyncio.wait(self._calls)
 
     def _call_ended(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
+        self._pace.ended(self._calls.pop(call), self._now_s(), finished=not call.cancelled() and call.exception() is None)
         self._work.set()
         if not call.cancelled() and (error := call.exception()):
             log.error("pool_defect", exc_info=error)

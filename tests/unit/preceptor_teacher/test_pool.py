@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -79,3 +80,25 @@ async def test_stopping_ends_what_is_on_the_engine_and_what_waits():
         await asyncio.sleep(0)
         await pool.stop()
         assert [type(await outcome(one)) for one in tickets] == [Unavailable] * 3
+
+
+async def test_who_comes_while_a_call_is_computed_is_not_behind_a_call_that_was_sent_too_early():
+    """The engine takes half a second for each item; the flood's second item must not stand there when the other job's comes."""
+    channel = InlineEngine(lambda: FakeEngine(FakeOptions(name=NAME, tokens_per_s=12.0)))
+    pool = EnginePool(channel, PoolPolicy(batch_tasks=1), QueueLimits())
+    await pool.start()
+    try:
+        timed = ticket(pool, "timed")
+        pool.submit(timed)
+        await outcome(timed)
+        flood = [ticket(pool, f"flood-{i}") for i in range(3)]
+        for one in flood:
+            pool.submit(one)
+        await asyncio.sleep(0.05)
+        victim = ticket(pool, "victim")
+        victim.task = replace(victim.task, flow=FlowKey(NAME, "acme", "other", 0))
+        pool.submit(victim)
+        assert isinstance(await outcome(victim), teacher_pb2.ScoreResult)
+        assert [one.result.done() for one in flood] == [True, False, False]
+    finally:
+        await pool.stop()

@@ -1,0 +1,30 @@
+"""What `bench_sharing` makes of the times of answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.wall.cases import middle_per_s
+
+PER_BATCH, BATCH_S = 10, 2.0
+
+
+def batches(count: int, start_s: float = 0.0) -> list[float]:
+    """Answers of one worker, a batch at a time."""
+    return [start_s + number * BATCH_S for number in range(count) for _ in range(PER_BATCH)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_even_batches_have_the_rate_of_their_workers(workers: int) -> None:
+    found = [done for worker in range(workers) for done in batches(20, worker * BATCH_S / workers)]
+    assert middle_per_s(found) == pytest.approx(workers * PER_BATCH / BATCH_S)
+
+
+def test_a_late_end_and_a_slow_beginning_do_not_count() -> None:
+    even = batches(20, start_s=100.0)
+    assert middle_per_s([0.0, *even, 1000.0, 2000.0]) == pytest.approx(PER_BATCH / BATCH_S)
+
+
+def test_a_slow_middle_counts() -> None:
+    halves = [*batches(10), *(30.0 + 2 * done for done in batches(10))]
+    assert middle_per_s(halves) < 0.8 * PER_BATCH / BATCH_S
