@@ -3,22 +3,25 @@
     python -m benchmarks.bench_overload
 
 A teacher service in its own process, its engine a fake one that takes as long as a model of a given speed; requests over gRPC in
-an open loop: they come at their times whether or not the ones before them were answered.
+an open loop: they come at their times whether or not the ones before them were answered. They are made beforehand. Times are the
+client's; beside them stand the service's own, from admission on, and how late the client itself was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -39,6 +42,7 @@ MODELLED_PER_S = TOKENS_PER_S / TOKENS
 QUEUE_TASKS = 64
 OVERLOAD, OVERLOAD_S = 4.0, 30.0
 CALM_S, AFTER_S, DEADLINE_S = 8.0, 10.0, 5.0
+NAP_S = 0.005
 IN_FLIGHT = 16  # of the closed loop that finds the capacity
 RECOVERED = 10  # answers in a row that are as quick as on an idle service
 
@@ -52,6 +56,30 @@ class Asked:
     code: str
 
 
+class Lateness:
+    """How busy this process is while it asks: its share of a core, and how much later than asked its event loop wakes it."""
+
+    def __init__(self) -> None:
+        self.late_ms: list[float] = []
+        self.cpu_share = 0.0
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncGenerator[None]:
+        began_s, cpu_s = time.perf_counter(), time.process_time()
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            self.cpu_share = (time.process_time() - cpu_s) / (time.perf_counter() - began_s)
+
+    async def _watch(self) -> None:
+        while True:
+            asleep_s = time.perf_counter()
+            await asyncio.sleep(NAP_S)
+            self.late_ms.append(1000 * (time.perf_counter() - asleep_s - NAP_S))
+
+
 class Load:
     """Sends requests to one teacher and keeps what came of them."""
 
@@ -59,12 +87,16 @@ class Load:
         self._stub, self._rng = stub, random.Random(seed)
         self.asked: list[Asked] = []
 
-    async def ask(self) -> Asked:
-        """One request of its own tokens, so that no cache answers it."""
+    def request(self) -> teacher_pb2.ScoreRequest:
+        """One of its own tokens, so that no cache answers it."""
         ids = [self._rng.randrange(VOCABULARY) for _ in range(TOKENS)]
         sequence, want = TokenSequence.of(ids[: TOKENS // 2], ids[TOKENS // 2 :]), Want(sampled=True)
         item = teacher_pb2.ScoreItem(sequence=wire.sequence_to_proto(sequence), want=wire.want_to_proto(want))
-        request = teacher_pb2.ScoreRequest(teacher=wire.choice_to_proto("fake"), items=[item])
+        return teacher_pb2.ScoreRequest(teacher=wire.choice_to_proto("fake"), items=[item])
+
+    async def ask(self, request: teacher_pb2.ScoreRequest | None = None) -> Asked:
+        """One request, and what came of it."""
+        request = request or self.request()
         sent_s, code = time.perf_counter(), "OK"
         try:
             await self._stub.Score(request, timeout=DEADLINE_S)
@@ -89,10 +121,11 @@ class Load:
 
     async def open(self, seconds: float, per_s: float) -> list[Asked]:
         """Requests at even times, then the rest of the answers."""
+        requests = [self.request() for _ in range(int(seconds * per_s))]
         began, pending = time.perf_counter(), list[asyncio.Task[Asked]]()
-        for number in range(int(seconds * per_s)):
+        for number, request in enumerate(requests):
             await asyncio.sleep(max(0.0, began + number / per_s - time.perf_counter()))
-            pending.append(asyncio.create_task(self.ask()))
+            pending.append(asyncio.create_task(self.ask(request)))
         return await asyncio.gather(*pending)
 
 
@@ -131,14 +164,32 @@ async def measure() -> list[Result]:
             load = Load(stub)
             solo_s = float(np.median([(await load.ask()).took_s for _ in range(20)]))
             capacity = await load.closed(CALM_S, IN_FLIGHT)
-            began_s = time.perf_counter()
-            during = await load.open(OVERLOAD_S, OVERLOAD * capacity)
-            over_s = began_s + OVERLOAD_S
+            client = Lateness()
+            async with client.watching():
+                during = await load.open(OVERLOAD_S, OVERLOAD * capacity)
+            over_s = during[0].sent_s + OVERLOAD_S
             after = await load.open(AFTER_S, capacity / 2)
-    return results(solo_s, capacity, during, recovery_s(after, over_s, 3 * solo_s))
+        own_ms = refusals_ms(Path(folder) / "teacher.log")
+    return results(
+        solo_s, capacity, during, recovery_s(after, over_s, 3 * solo_s), percentiles("service", own_ms) | about(client)
+    )
 
 
-def results(solo_s: float, capacity: float, during: Sequence[Asked], recovered_s: float) -> list[Result]:
+def refusals_ms(log: Path) -> list[float]:
+    """What refusals took by the service's own log, from admission to their end."""
+    events = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [event["took_ms"] for event in events if event.get("event") == "request" and event["code"] == "RESOURCE_EXHAUSTED"]
+
+
+def about(client: Lateness) -> dict[str, Any]:
+    return {"client_cpu_share": round(client.cpu_share, 2), **percentiles("client_late", client.late_ms)}
+
+
+def percentiles(what: str, values_ms: Sequence[float]) -> dict[str, Any]:
+    return {f"{what}_p{share}_ms": round(float(np.percentile(values_ms, share)), 1) for share in (50, 95, 100) if len(values_ms)}
+
+
+def results(solo_s: float, capacity: float, during: Sequence[Asked], recovered_s: float, more: Mapping[str, Any]) -> list[Result]:
     """The four figures of R3."""
     codes = Counter(asked.code for asked in during)
     served = [asked for asked in during if asked.code == "OK"]
@@ -159,6 +210,7 @@ def results(solo_s: float, capacity: float, during: Sequence[Asked], recovered_s
         "refused_p50_ms": round(float(np.median(refused_ms)), 1) if refused_ms else None,
         "load_average": round(os.getloadavg()[0], 1),
         "engine": "fake, modelled speed",
+        **more,
     }
     p95_ms = float(np.percentile(refused_ms, 95)) if refused_ms else float("inf")
     return [
