@@ -29,6 +29,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "keys revoke": CommandSpec("preceptor_serving.auth.commands:revoke", "Refuse a key from now on."),
     "keys rotate": CommandSpec("preceptor_serving.auth.commands:rotate", "Replace a key; the old one ends after a grace."),
     "learn": CommandSpec("preceptor.cli.learn:learn", "Train a student by a recipe; go on where a run stopped."),
+    "report": CommandSpec("preceptor.cli.report:report", "Write the page of a run: curves, receipts, spending, alarms."),
     "score": CommandSpec("preceptor.cli.score:score", "A response token by token, coloured by what the teacher thinks of it."),
     "serve rollout": CommandSpec("preceptor.cli.serve:rollout", "Run the rollout service until it is stopped."),
     "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),

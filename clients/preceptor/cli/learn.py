@@ -44,6 +44,11 @@ OPTIONS = (
         ],
         "none",
     ),
+    parameter(
+        "tracker",
+        Annotated[list[str] | None, typer.Option("--tracker", metavar="NAME", help="tensorboard | trackio | wandb, repeatable.")],
+        None,
+    ),
     parameter("estimate", Annotated[bool, typer.Option("--estimate", help="Say what it would take, and start nothing.")], False),
     parameter("like", Annotated[str | None, typer.Option("--like", metavar="RUN", help="An earlier run, for --estimate.")], None),
     parameter("runs", Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.")], DEFAULT_ROOT),
@@ -71,13 +76,17 @@ def _learn(config: Path | None, given: dict[str, Any]) -> None:
 
     configure_logs("learner", log_format=settings.log_format, level="warning" if given["inline"] else settings.log_level)
     from preceptor.cli.learn_progress import watching
+    from preceptor.learner.trackers import Run, tracking
+    from preceptor.report.run import write_report
 
+    told = Run(run, folder.path, recipe.model_dump(mode="json"))
     try:
-        with watching() as watch:
+        with watching() as shown, tracking(given["tracker"] or (), told, shown) as watch:
             summary = asyncio.run(_run(ports, plan, folder, settings, watch, resume=given["resume"]))
     except KeyboardInterrupt:
         print(f"stopped; nothing is lost. Go on with: --run {run} --resume", file=sys.stderr)
         raise
+    print(f"report: {write_report(folder)}", file=sys.stderr)
     if summary.ended:
         print(f"ended at step {summary.steps}: {summary.ended}", file=sys.stderr)
     if summary.is_alarm:

@@ -5,7 +5,7 @@
 | started | run, step (applied so far), steps, recipe, control, resumed |
 | evaluation | step, accuracy, correct, asked, samples |
 | step | step, loss, reverse_kl, grad_norm, heldout_accuracy, rollouts, tokens, rates, queue_depth, weight_step, grading |
-| ... | metrics, seconds, idle_seconds, bottleneck, ages, dropped, reweighted, skipped, repetition |
+| ... | metrics, seconds, idle_seconds, bottleneck, ages, dropped, reweighted, skipped, repetition, receipts |
 | skipped | step, prompt, sample, code, message: a rollout that failed for good |
 | alarm | step, name, value, sentence, action |
 | finished | step, seconds, accuracy, ended |
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -79,16 +79,21 @@ class EventLog:
         self._tell({"event": "evaluation", "step": step, **fields})
 
     def step(
-        self, step: int, times: StepTimes, metrics: Mapping[str, float], tally: Tally, spent: Spending | None = None
+        self,
+        step: int,
+        times: StepTimes,
+        metrics: Mapping[str, float],
+        tally: Tally,
+        spent: Spending | None = None,
+        receipts: Sequence[Mapping[str, object]] = (),
     ) -> Event:
         """The student applied a step. What was told of it before stands."""
         if step not in self.steps:
-            self.steps[step] = self._tell(self._step(step, times, metrics, tally, spent))
+            told = self._step(step, times, metrics, tally)
+            self.steps[step] = self._tell({**told, "grading": spent and asdict(spent), "receipts": list(receipts)})
         return self.steps[step]
 
-    def _step(
-        self, step: int, times: StepTimes, metrics: Mapping[str, float], tally: Tally, spent: Spending | None
-    ) -> dict[str, object]:
+    def _step(self, step: int, times: StepTimes, metrics: Mapping[str, float], tally: Tally) -> dict[str, object]:
         generated_s = times.seconds["generate"]
         scored_s = generated_s + times.seconds["score_wait"]
         return {
@@ -108,7 +113,6 @@ class EventLog:
             "seconds": {side: round(took_s, 4) for side, took_s in times.seconds.items()},
             "idle_seconds": {lane: round(idle_s, 4) for lane, idle_s in times.idle_s.items()},
             "bottleneck": times.bottleneck,
-            "grading": spent and asdict(spent),
             "metrics": dict(metrics),
         }
 

@@ -23,6 +23,7 @@ from preceptor.learner.join import batch_of
 from preceptor.learner.lanes import Lanes
 from preceptor.learner.plan import Slot
 from preceptor.learner.ports import Ports, RolloutPort
+from preceptor.learner.receipts import receipts_of
 from preceptor.learner.requests import prompt_taken
 from preceptor.learner.run_folder import RunFolder
 from preceptor.learner.scores import ScoreDesk
@@ -247,7 +248,8 @@ class Session:
         times.idle_s = {lane: idle_s - self._idle_before[lane] for lane, idle_s in self._lanes.idle_s.items()}
         self._idle_before = dict(self._lanes.idle_s)
         tally, spent = tally_of(state, self._plan, index), spent_on(state, self._plan, index)
-        return self._events.step(index + 1, times, metrics, tally, spent)
+        receipts = receipts_of(state, self._plan, index)
+        return self._events.step(index + 1, times, metrics, tally, spent, receipts)
 
     def _alarmed(self, step: int, event: Event) -> list[RunEnded]:
         fired = self._alarms.take(figures_of(self._plan, event))

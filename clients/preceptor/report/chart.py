@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 150, 16, 36
+LEFT, RIGHT, TOP, BOTTOM = 72, 150, 16, 36
 LABEL_GAP = 15.0
 
 Point = tuple[float, float]

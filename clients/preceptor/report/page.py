@@ -25,6 +25,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14.5px; } .scroll { o
 th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } tr:last-child td { border-bottom: 0; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+pre { font: 13px/1.5 ui-monospace, monospace; margin: 0; }
 code, .mono { font: 13.5px/1.6 ui-monospace, monospace; }
 .ok { color: var(--good); font-weight: 600; } .no { color: var(--bad); font-weight: 600; }
 svg { width: 100%; height: auto; display:block; }
@@ -36,6 +37,8 @@ svg { width: 100%; height: auto; display:block; }
 .line.third, .dot.third { stroke: var(--third); } .name.third, .dot.third { fill: var(--third); }
 .line.fourth, .dot.fourth { stroke: var(--fourth); } .name.fourth, .dot.fourth { fill: var(--fourth); }
 .line.fifth, .dot.fifth { stroke: var(--fifth); } .name.fifth, .dot.fifth { fill: var(--fifth); }
+@media (max-width: 560px) { .tick { font-size: 19px; } .name { font-size: 20px; } .axis { display: none; }
+  main { padding: 20px 12px 40px; } section { padding: 14px; } td, th { padding-right: 8px; } }
 .tokens { font: 16px/2.3 ui-monospace, monospace; overflow-wrap: anywhere; }
 .tokens span { padding: 3px 5px; margin: 0 1px; border-radius: 4px; border: 1px solid transparent; white-space: pre; }
 .scale { display:inline-block; width: 180px; height: 12px; border-radius: 6px; vertical-align: middle; margin: 0 8px;
@@ -69,9 +72,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequenc
     def cell(tag: str, column: int, content: str) -> str:
         return f'<{tag} class="number">{content}</{tag}>' if column in numbers else f"<{tag}>{content}</{tag}>"
 
-    head = "".join(cell("th", i, escape(name)) for i, name in enumerate(header))
+    names = "".join(cell("th", i, escape(name)) for i, name in enumerate(header))
+    head = f"<thead><tr>{names}</tr></thead>" if any(header) else ""
     body = "".join(f"<tr>{''.join(cell('td', i, one) for i, one in enumerate(row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def mark(ok: bool) -> str:
