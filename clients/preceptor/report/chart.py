@@ -81,7 +81,7 @@ def _x_ticks(frame: Frame) -> list[str]:
     step = max(1, round(frame.x_max / 6))
     marks = range(0, int(frame.x_max) + 1, step)
     return [
-        f'<text class="tick" x="{frame.x(mark):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{mark}</text>'
+        f'<text class="tick" x="{frame.x(mark):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{mark}</text>'
         for mark in marks
     ]
 

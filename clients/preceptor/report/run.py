@@ -35,7 +35,7 @@ CURVES = (
     Curve("Reverse KL", "nats per token", (("reverse KL", "reverse_kl"),), "On the rollouts of the step itself."),
     Curve("Overlap", "share", (("overlap", "metrics/topk_overlap"),), "Of the teacher's top tokens.", True),
     Curve(
-        "Entropy", "nats per token", (("student", "metrics/student_entropy"), ("gap to teacher", "metrics/entropy_gap")),
+        "Entropy", "nats per token", (("student", "metrics/student_entropy"), ("gap", "metrics/entropy_gap")),
         "The gap is the student's entropy less the teacher's, over the same buckets.",
     ),
     Curve(
