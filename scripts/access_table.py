@@ -58,6 +58,7 @@ TENANTS: dict[str, Apart] = {
     "Student.Step": "run",
     "Student.Checkpoint": "run",
     "Student.Publish": "run",
+    "Student.Evaluate": "run",
     "teacher GET /v1/teachers": "service",
     "teacher GET /v1/teachers/{name}": "service",
     "teacher GET /v1/usage": "key",

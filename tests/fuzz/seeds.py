@@ -63,6 +63,11 @@ def _compiled() -> CompiledRecipe:
     return compile_recipe(recipe_from(RECIPE))
 
 
+def _evaluate() -> student_pb2.EvaluateRequest:
+    header, part = step_messages()
+    return student_pb2.EvaluateRequest(run=RUN, objective=header.header.objective, batch=part.micro_batch)
+
+
 def step_messages(epoch: int = 1, step: int = 1) -> list[student_pb2.StepMessage]:
     """A step that a run of that epoch can apply next."""
     rows, _ = wire.rows_to_proto(Rows(0, np.zeros(2, np.uint8), np.array([-1.0, -2.0], np.float32)), Grade.F32, 64)
@@ -103,4 +108,5 @@ def seeds() -> dict[str, list[Message]]:
         "Student.Step": [*step_messages()],
         "Student.Checkpoint": [student_pb2.CheckpointRequest(run=RUN, epoch=1)],
         "Student.Publish": [student_pb2.PublishRequest(run=RUN, epoch=1)],
+        "Student.Evaluate": [_evaluate()],
     }

@@ -16,7 +16,7 @@ from preceptor import wire
 from preceptor.config.settings import RolloutSettings, ServiceSettings, StudentSettings, TeacherSettings
 from preceptor.errors import Unavailable
 from preceptor.rpc_errors import from_rpc
-from preceptor.types import ModelRef
+from preceptor.types import ModelRef, Sequence
 from preceptor_proto.v1 import rollout_pb2, student_pb2, teacher_pb2
 from preceptor_rollout.service import RolloutService
 from preceptor_serving.auth.identity import Scope
@@ -214,6 +214,7 @@ def _proto_naming_the_run(row: Row) -> bytes:
         micro_batches=1,
         objective=student_pb2.ObjectiveSpec(schema=1, json="{}"),
     )
+    sequence = wire.sequence_to_proto(Sequence.of([1], [2]))
     messages = {
         "Rollout.Generate": rollout_pb2.GenerateRequest(run=RUN, prompts=[prompt], sampling=sampling),
         "Rollout.LoadWeights": rollout_pb2.LoadWeightsRequest(version=rollout_pb2.WeightVersion(model=ref)),
@@ -222,6 +223,9 @@ def _proto_naming_the_run(row: Row) -> bytes:
         "Student.Step": student_pb2.StepMessage(header=header),
         "Student.Checkpoint": student_pb2.CheckpointRequest(run=RUN, epoch=1),
         "Student.Publish": student_pb2.PublishRequest(run=RUN, epoch=1),
+        "Student.Evaluate": student_pb2.EvaluateRequest(
+            run=RUN, objective=header.objective, batch=student_pb2.MicroBatch(items=[student_pb2.TrainItem(sequence=sequence)])
+        ),
     }
     return messages[row.name].SerializeToString() if "/" not in row.name else b""
 

@@ -50,6 +50,7 @@ class AsyncStudentClient(Connected):
         )
         self._checkpoint = self.connection.unary(f"{SERVICE}/Checkpoint", student_pb2.CheckpointReply)
         self._publish = self.connection.unary(f"{SERVICE}/Publish", student_pb2.PublishReply)
+        self._evaluate = self.connection.unary(f"{SERVICE}/Evaluate", student_pb2.EvaluateReply)
 
     async def status(self, run: str, *, deadline_s: float | None = None) -> RunStatus:
         """Applied and durable step, epoch, newest version."""
@@ -88,6 +89,18 @@ class AsyncStudentClient(Connected):
         request = student_pb2.PublishRequest(run=run, epoch=epoch)
         reply = await self.connection.call(self._publish, request, deadline_s=deadline_s)
         return wire.model_ref_from_proto(reply.model)
+
+    async def evaluate(
+        self,
+        run: str,
+        objective: student_pb2.ObjectiveSpec,
+        batch: student_pb2.MicroBatch,
+        *,
+        deadline_s: float | None = None,
+    ) -> student_pb2.EvaluateReply:
+        """The loss of a batch under the run's current weights; nothing changes."""
+        request = student_pb2.EvaluateRequest(run=run, objective=objective, batch=batch)
+        return await self.connection.call(self._evaluate, request, deadline_s=deadline_s)
 
 
 def step_messages(

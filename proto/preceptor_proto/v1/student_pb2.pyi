@@ -180,7 +180,7 @@ class EvaluateRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., objective: _Optional[_Union[ObjectiveSpec, _Mapping]] = ..., batch: _Optional[_Union[MicroBatch, _Mapping]] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
-    __slots__ = ("metrics",)
+    __slots__ = ("metrics", "applied_step", "valid_rows", "skipped_rows")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -189,13 +189,11 @@ class EvaluateReply(_message.Message):
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_STEP_FIELD_NUMBER: _ClassVar[int]
+    VALID_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_ROWS_FIELD_NUMBER: _ClassVar[int]
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
-
-class RestoreRequest(_message.Message):
-    __slots__ = ("run", "step")
-    RUN_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
-    run: str
-    step: int
-    def __init__(self, run: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+    applied_step: int
+    valid_rows: int
+    skipped_rows: int
+    def __init__(self, metrics: _Optional[_Mapping[str, float]] = ..., applied_step: _Optional[int] = ..., valid_rows: _Optional[int] = ..., skipped_rows: _Optional[int] = ...) -> None: ...

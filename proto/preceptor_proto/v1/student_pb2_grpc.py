@@ -59,6 +59,11 @@ class StudentStub(object):
                 request_serializer=preceptor__proto_dot_v1_dot_student__pb2.PublishRequest.SerializeToString,
                 response_deserializer=preceptor__proto_dot_v1_dot_student__pb2.PublishReply.FromString,
                 _registered_method=True)
+        self.Evaluate = channel.unary_unary(
+                '/preceptor.v1.Student/Evaluate',
+                request_serializer=preceptor__proto_dot_v1_dot_student__pb2.EvaluateRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_student__pb2.EvaluateReply.FromString,
+                _registered_method=True)
 
 
 class StudentServicer(object):
@@ -97,6 +102,13 @@ class StudentServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Evaluate(self, request, context):
+        """The loss of a batch under the current weights; nothing changes, so no epoch is named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StudentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -124,6 +136,11 @@ def add_StudentServicer_to_server(servicer, server):
                     servicer.Publish,
                     request_deserializer=preceptor__proto_dot_v1_dot_student__pb2.PublishRequest.FromString,
                     response_serializer=preceptor__proto_dot_v1_dot_student__pb2.PublishReply.SerializeToString,
+            ),
+            'Evaluate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Evaluate,
+                    request_deserializer=preceptor__proto_dot_v1_dot_student__pb2.EvaluateRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_student__pb2.EvaluateReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -261,6 +278,33 @@ class Student(object):
             '/preceptor.v1.Student/Publish',
             preceptor__proto_dot_v1_dot_student__pb2.PublishRequest.SerializeToString,
             preceptor__proto_dot_v1_dot_student__pb2.PublishReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Evaluate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Student/Evaluate',
+            preceptor__proto_dot_v1_dot_student__pb2.EvaluateRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_student__pb2.EvaluateReply.FromString,
             options,
             channel_credentials,
             insecure,

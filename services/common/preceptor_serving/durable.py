@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from preceptor.errors import Exhausted
 
 TEMPORARY_PREFIX = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_RUST = re.compile(r"\(os error ([0-9]+)\)")  # in the text of what safetensors raises, which is no OSError
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -85,12 +87,21 @@ def told_when_full(path: Path) -> Generator[None]:
     """A full disk as `Exhausted`; what was there before still is."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
+    except Exception as error:
+        number = _errno_of(error)
+        if number not in _FULL:
             raise
         raise Exhausted(
-            f"no room for {path.name}: {error.strerror}",
+            f"no room for {path.name}: {os.strerror(number)}",
             field="disk",
             value=str(path.parent),
             hint="free some space, then try again",
         ) from error
+
+
+def _errno_of(error: Exception) -> int:
+    """The system's number of what failed; 0 where it was something else."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = _OF_RUST.search(str(error))
+    return int(found[1]) if found else 0

@@ -7,6 +7,7 @@
 | step | `pack([StepHeader, MicroBatch ...])` | an empty one after each micro-batch, then StepReply |
 | checkpoint | CheckpointRequest | CheckpointReply |
 | publish | PublishRequest | PublishReply |
+| evaluate | EvaluateRequest | EvaluateReply |
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class StudentEngine:
             "step": self.step,
             "checkpoint": _plain(student_pb2.CheckpointRequest, self.checkpoint),
             "publish": _plain(student_pb2.PublishRequest, self.publish),
+            "evaluate": _plain(student_pb2.EvaluateRequest, self.evaluate),
         }
 
     # ---- calls
@@ -117,6 +119,13 @@ class StudentEngine:
     def publish(self, request: student_pb2.PublishRequest) -> student_pb2.PublishReply:
         ref = self._open(request.run).publish(request.epoch)
         return student_pb2.PublishReply(model=wire.model_ref_to_proto(ref))
+
+    def evaluate(self, request: student_pb2.EvaluateRequest) -> student_pb2.EvaluateReply:
+        run = self._open(request.run)
+        found = run.evaluate(request.objective, request.batch)
+        return student_pb2.EvaluateReply(
+            metrics=found.metrics, applied_step=run.applied.step, valid_rows=found.valid_rows, skipped_rows=found.skipped_rows
+        )
 
     # ---- the host's common calls: this engine trains, it does not score
 

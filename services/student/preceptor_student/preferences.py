@@ -55,6 +55,7 @@ def settle(
     return {place: settled(term, sums, rows) for place, term in comparing.items()}
 
 
+@torch.enable_grad()
 def settled(term: PreparedTerm, sums_i: Sequence[float], rows_i: Sequence[int]) -> Settled:
     """From each item's sum of log-probabilities to the loss and the coefficients, in float64."""
     leaf_i = torch.tensor(sums_i, dtype=torch.float64, requires_grad=True)

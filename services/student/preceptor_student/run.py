@@ -18,6 +18,7 @@ from preceptor_student.batch import items_of
 from preceptor_student.history import Applied, History
 from preceptor_student.run_folder import RunFolder, ref_to_json
 from preceptor_student.trainer import Trainer
+from preceptor_student.update import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ class Run:
             applied = Applied(header.step, header.batch_sha256, outcome.metrics, outcome.valid_rows, outcome.skipped_rows)
             self._history.add(applied)
         return applied, False
+
+    def evaluate(self, objective: student_pb2.ObjectiveSpec, batch: student_pb2.MicroBatch) -> Outcome:
+        """The loss of the step that would come next, on other data; the weights stay."""
+        spec = objective_from_json(objective.schema, objective.json)
+        with self._alone():
+            items = items_of(batch, self.trainer.head_rows, "batch")
+            return self.trainer.evaluate(spec, self._history.last.step + 1, items)
 
     def checkpoint(self, epoch: int) -> bytes:
         """Makes the applied step durable; the digest of its manifest. Asked again, it answers from the record."""

@@ -54,6 +54,7 @@ class StudentService:
             "Step": Rpc(self.step, Scope.TRAIN),
             "Checkpoint": Rpc(self.checkpoint, Scope.TRAIN),
             "Publish": Rpc(self.publish, Scope.TRAIN),
+            "Evaluate": Rpc(self.evaluate, Scope.TRAIN),
         }
         return (GrpcService(student_pb2.DESCRIPTOR.services_by_name["Student"], rpcs),)
 
@@ -111,6 +112,12 @@ class StudentService:
         """Writes the current weights as an immutable version and names it."""
         self._check_owner(request.run, call)
         return await self._call("publish", request, student_pb2.PublishReply, call)
+
+    async def evaluate(self, request: student_pb2.EvaluateRequest, call: Call) -> student_pb2.EvaluateReply:
+        """The loss of a batch under the current weights."""
+        self._check_owner(request.run, call)
+        self._check_size(request.ByteSize())
+        return await self._call("evaluate", request, student_pb2.EvaluateReply, call)
 
     # ---- the engine's side
 

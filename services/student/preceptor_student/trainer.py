@@ -14,7 +14,7 @@ from preceptor_student.batch import Item
 from preceptor_student.masters import Masters
 from preceptor_student.optimizer import Updater
 from preceptor_student.policy import Policy, check_packing
-from preceptor_student.update import Outcome, update
+from preceptor_student.update import Outcome, evaluate, update
 
 
 class Trainer:
@@ -42,6 +42,10 @@ class Trainer:
     ) -> Generator[None, None, Outcome]:
         """One update; pauses after each micro-batch."""
         return update(self.policy, self.updater, objective, step, micro_batches)
+
+    def evaluate(self, objective: ObjectiveSpec, step: int, items: Sequence[Item]) -> Outcome:
+        """The loss of a step on these items, as the weights are."""
+        return evaluate(self.policy, objective, step, items)
 
     def weights(self) -> dict[str, Tensor]:
         """What training moves, each once, tied ones under their first name; with the buffers of a whole model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +17,8 @@ from preceptor_student.preferences import Settled, settle, surrogate
 from preceptor_student.reading import read_student
 from preceptor_student.term_loss import term_batch, term_loss
 from preceptor_student.terms import PreparedStep, bind, prepare
+
+OF_GRADIENTS = (".gradient_norm", ".gradient_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,40 @@ def update(
     It pauses after each micro-batch, so that a long step does not hold up the engine's other calls; whoever closes it during
     a pause has changed nothing. A gradient that is not finite is refused before the weights are touched.
     """
+    updater.clear()
+    outcome = yield from losses_of(policy, objective, step, micro_batches)
+    norm = updater.apply(step) if outcome.valid_rows else 0.0
+    return replace(outcome, metrics=outcome.metrics | {"grad_norm": norm, "learning_rate": updater.rate_at(step)})
+
+
+@torch.no_grad()
+def evaluate(policy: Policy, objective: ObjectiveSpec, step: int, items: Sequence[Item]) -> Outcome:
+    """What a step's loss would be on these items; nothing moves and no gradient is gathered."""
+    work = losses_of(policy, objective, step, [items])
+    while True:
+        try:
+            next(work)
+        except StopIteration as finished:
+            outcome: Outcome = finished.value
+            shown = {name: value for name, value in outcome.metrics.items() if not name.endswith(OF_GRADIENTS)}
+            return replace(outcome, metrics=shown)
+
+
+def losses_of(
+    policy: Policy, objective: ObjectiveSpec, step: int, micro_batches: Sequence[Sequence[Item]]
+) -> Generator[None, None, Outcome]:
+    """The losses and monitors of a step; where gradients are on, the parameters have theirs afterwards."""
     items = [item for batch in micro_batches for item in batch]
     prepared = prepare(bind(objective, step), items, policy.head_rows, step)
     preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
     means, gradients = Means(), TermGradients(len(prepared.terms))
     losses = [preferences[place].loss if place in preferences else 0.0 for place in range(len(prepared.terms))]
-    updater.clear()
     start = 0
     for batch in micro_batches:
         _accumulate(policy, objective.temperature, prepared, preferences, batch, start, losses, means, gradients)
         start += len(batch)
         yield
-    norm = updater.apply(step) if prepared.valid_rows else 0.0
-    metrics = {"loss": sum(losses), "grad_norm": norm, "learning_rate": updater.rate_at(step)}
+    metrics = {"loss": sum(losses)}
     metrics |= _term_metrics(prepared, losses, gradients) | means.means() | item_means(items)
     return Outcome(metrics, prepared.valid_rows, prepared.skipped_rows)
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from preceptor import wire
-from preceptor.errors import ConfigurationError, Conflict, Corrupt, Fenced, Gap, InvalidArgument, NotFound, Unavailable
+from preceptor.errors import ConfigurationError, Conflict, Corrupt, Exhausted, Fenced, Gap, InvalidArgument, NotFound, Unavailable
 from preceptor.types import Grade, Validity
 from preceptor_proto.v1 import student_pb2
-from preceptor_serving.weights import find_version
+from preceptor_serving.weights import find_version, verify
 from preceptor_student.engine import StudentEngine
 from tests.reference.opd_loop import Rollouts
 from tests.unit.preceptor_student import stepping
@@ -192,6 +193,59 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
         opened(tmp_path)
 
 
+def test_after_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(tmp_path):
+    compiled = stepping.recipe()
+    student, epoch = opened(tmp_path)
+    for step in (1, 2):
+        stepping.take_step(student, compiled, made_batches(step), epoch, step)
+        student.checkpoint(student_pb2.CheckpointRequest(run="r", epoch=epoch))
+    wanted = stepping.weights_of(student)
+    student.close()
+    path = tmp_path / "r" / "checkpoints" / "step-2" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    student = stepping.engine(tmp_path)
+    with pytest.raises(Corrupt, match=r"step-2/model\.safetensors"):
+        stepping.open_run(student, compiled)
+    epoch = stepping.open_run(student, compiled, restore_step=1).epoch
+    stepping.take_step(student, compiled, made_batches(2), epoch, 2)
+    student.checkpoint(student_pb2.CheckpointRequest(run="r", epoch=epoch))
+    student.close()
+    student, _ = opened(tmp_path)
+    assert same(wanted, stepping.weights_of(student))
+
+
+def disk_full(_tensors: object, path: Path) -> None:
+    """What safetensors leaves and raises on a full disk: read off a full tmpfs."""
+    Path(path).write_bytes(b"half")
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "publish"])
+@pytest.mark.parametrize("name", ["r", "adapter"])
+def test_a_full_disk_is_told_and_the_old_checkpoint_stays_good(what, name, tmp_path, monkeypatch):
+    compiled = stepping.recipe(training={"lora": {"rank": 2}} if name == "adapter" else {})
+    student, epoch = opened(tmp_path, compiled)
+    stepping.take_step(student, compiled, made_batches(1), epoch, 1)
+    request = student_pb2.CheckpointRequest(run="r", epoch=epoch)
+    publish = student_pb2.PublishRequest(run="r", epoch=epoch)
+    first = student.checkpoint(request)
+    stepping.take_step(student, compiled, made_batches(2), epoch, 2)
+    weights = stepping.weights_of(student)
+    with monkeypatch.context() as patched:
+        for module in ("preceptor_student.checkpoints", "preceptor_serving.models.adapters", "transformers.modeling_utils"):
+            saver = "safe_save_file" if module == "transformers.modeling_utils" else "save_file"
+            patched.setattr(importlib.import_module(module), saver, lambda tensors, path, **_: disk_full(tensors, path))
+        with pytest.raises(Exhausted, match="no room"):
+            student.checkpoint(request) if what == "checkpoint" else student.publish(publish)
+    assert (student.status("r").durable_step, student.status("r").applied_step) == (1, 2)
+    assert not list(tmp_path.rglob(".tmp-*"))
+    verify(tmp_path / "r" / "checkpoints" / "step-1", first.manifest_sha256)
+    assert student.checkpoint(request).durable_step == 2  # once there is room again
+    student.close()
+    student, _ = opened(tmp_path, compiled)
+    assert same(weights, stepping.weights_of(student))
+
+
 def test_two_processes_never_train_one_run(tmp_path):
     student, _ = opened(tmp_path)
     with pytest.raises(Unavailable, match="another process"):
@@ -259,6 +313,47 @@ def test_when_room_is_needed_a_run_that_loses_nothing_is_closed(tmp_path):
         stepping.take_step(student, compiled, made_batches(1), epochs["b"], 1, "b")
     assert student.status("a").applied_step == 1
     assert student.status("b").applied_step == 0
+
+
+# ---------------------------------------------------------------- evaluated
+
+
+def evaluated(student: StudentEngine, compiled, items: list[student_pb2.TrainItem]) -> student_pb2.EvaluateReply:
+    objective = student_pb2.ObjectiveSpec(schema=1, json=compiled.objective.to_json())
+    return student.evaluate(student_pb2.EvaluateRequest(run="r", objective=objective, batch=student_pb2.MicroBatch(items=items)))
+
+
+@pytest.mark.parametrize("term", [stepping.REVERSE_KL, stepping.K1])
+def test_evaluation_is_the_loss_of_the_next_step_and_moves_nothing(term, tmp_path):
+    compiled = stepping.recipe(term)
+    student, epoch = opened(tmp_path, compiled)
+    stepping.take_step(student, compiled, made_batches(1), epoch, 1)
+    before, items = stepping.weights_of(student), made_items(2)
+    found = evaluated(student, compiled, items)
+    assert same(before, stepping.weights_of(student))
+    assert found.applied_step == student.status("r").applied_step == 1
+    reply = stepping.take_step(student, compiled, stepping.cut(items, 100), epoch, 2)
+    shown = dict(found.metrics)
+    assert shown == {name: value for name, value in reply.metrics.items() if name in shown}
+    assert {"loss", "reverse_kl"} <= shown.keys()
+    assert not {"grad_norm", "learning_rate"} & shown.keys()
+    assert (found.valid_rows, found.skipped_rows) == (reply.valid_rows, reply.skipped_rows)
+    assert evaluated(student, compiled, items).metrics["loss"] != shown["loss"]  # other weights now
+
+
+def test_evaluation_waits_for_no_gradient_of_a_step_that_is_computed(tmp_path):
+    """A step pauses with gradients gathered: who evaluates then is told to come again, and the step ends as if nobody had."""
+    compiled = stepping.recipe()
+    student, epoch = opened(tmp_path)
+    work = stepping.step_replies(student, stepping.header(compiled, made_batches(1), epoch, 1), made_batches(1))
+    next(work)
+    with pytest.raises(Unavailable):
+        evaluated(student, compiled, made_items(2))
+    *_, last = work
+    fresh, other = opened(tmp_path / "fresh")
+    assert (
+        student_pb2.StepReply.FromString(last).metrics == stepping.take_step(fresh, compiled, made_batches(1), other, 1).metrics
+    )
 
 
 # ---------------------------------------------------------------- published
