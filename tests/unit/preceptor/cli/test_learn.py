@@ -109,6 +109,32 @@ def test_the_board_says_that_it_starts_and_how_far_the_controls_are() -> None:
     assert board.facts()["run"] == "r  step 0 of 9"
 
 
+def test_the_board_shows_how_far_it_is_who_waits_and_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 100.0, 160.0, 160.0])
+    monkeypatch.setattr("preceptor.cli.learn_progress.time.monotonic", lambda: next(now))
+    board = Board()
+    board.take({"event": "started", "run": "r", "steps": 12, "step": 4})
+    waits = {"idle_seconds": {"generate": 2.0, "train": 0.25}, "ages": {"mean": 0.5, "max": 1}}
+    board.take({"event": "step", "step": 6, "seconds": {"train": 1.5}, "bottleneck": "train", **waits})
+    facts = board.facts()
+    assert facts["progress"] == "━" * 12 + "╌" * 12 + "  3 min 00 s to go", "the steps of an earlier start took no time now"
+    assert facts["waiting for others"] == "generate 2.00 s  train 0.25 s"
+    assert facts["age"] == "0.5 versions on average, 1 at most"
+    assert "trouble" not in facts
+    board.take({"event": "skipped", "step": 7, "code": "CONFLICT", "message": "[red]no[/]"})
+    board.take({"event": "alarm", "step": 9, "sentence": "entropy is 0, below 0.001 for 3 steps"})
+    assert board.facts()["trouble"] == "step 9: entropy is 0, below 0.001 for 3 steps  (2 in all)"
+
+
+def test_what_a_service_said_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    board = Board()
+    board.take({"event": "skipped", "step": 7, "code": "CONFLICT", "message": "[red]no[/]"})
+    Console(width=120).print(board.table())
+    assert "[red]no[/]" in capsys.readouterr().out
+
+
 def test_writers_are_named_one_by_one() -> None:
     assert writers_of(ClientSettings()) == {}
     assert writers_of(ClientSettings(writers="a=h:1, b=g:2")) == {"a": "h:1", "b": "g:2"}
