@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table(columns, rows))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """The same table for whatever else stands on a screen."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str] = ()) -> Table:
+    """The same table for whatever else stands on a screen; columns of numbers end at their right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*columns, box=SIMPLE_HEAD, header_style="bold")
+    made = Table(box=SIMPLE_HEAD, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))  # Text: a value with brackets is no markup
     return made

@@ -20,12 +20,12 @@ from preceptor.client.agreement import replicas_behind
 from preceptor.client.teacher import AsyncTeacherClient
 from preceptor.config import ClientSettings, load
 from preceptor.errors import InvalidArgument
-from preceptor.status_view.board import ENGINES, JOBS, engine_cells, headlines, job_cells
+from preceptor.status_view.board import ENGINES, JOBS, NUMBERS, engine_cells, engine_table, headlines, job_cells, job_table
 from preceptor.status_view.standing import Snapshot, engine_rows, job_rows
 from preceptor.types import TeacherStatus
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
 OPTIONS = (
     parameter("watch", Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")], False),
@@ -52,10 +52,21 @@ async def _once(settings: ClientSettings, *, as_json: bool) -> None:
     if as_json:
         print_json(_plain(now))
         return
-    for line in headlines(now, None):
+    if sys.stdout.isatty():
+        from rich.console import Console  # only a terminal pays for rich
+
+        console = Console()
+        console.print(_board(now, None, console.width))
+        return
+    _print_lines(now, None)
+
+
+def _print_lines(now: Snapshot, before: Snapshot | None) -> None:
+    """For whoever reads a pipe: everything, in columns parted by tabs."""
+    for line in headlines(now, before):
         say(line)
-    print_table(ENGINES, engine_cells(now, None))
-    if jobs := job_cells(now, None):
+    print_table(ENGINES, engine_cells(now, before))
+    if jobs := job_cells(now, before):
         print_table(JOBS, jobs)
 
 
@@ -63,16 +74,13 @@ async def _watched(settings: ClientSettings, every_s: float) -> None:
     """A live board on a terminal; elsewhere the same lines, look after look."""
     if not sys.stdout.isatty():
         async for now, before in _looks(settings, every_s):
-            for line in headlines(now, before):
-                say(line)
-            print_table(ENGINES, engine_cells(now, before))
-            print_table(JOBS, job_cells(now, before))
+            _print_lines(now, before)
         return
     from rich.live import Live  # only a terminal pays for rich
 
     with Live(screen=True, auto_refresh=False) as live:
         async for now, before in _looks(settings, every_s):
-            live.update(_board(now, before), refresh=True)
+            live.update(_board(now, before, live.console.width), refresh=True)
 
 
 async def _looks(settings: ClientSettings, every_s: float) -> AsyncIterator[tuple[Snapshot, Snapshot | None]]:
@@ -96,14 +104,18 @@ async def _ask(settings: ClientSettings, address: str) -> TeacherStatus:
         return await reached("teacher", address, lambda limit_s: client.status(deadline_s=limit_s))
 
 
-def _board(now: Snapshot, before: Snapshot | None) -> Group:
+def _board(now: Snapshot, before: Snapshot | None, width: int) -> Group:
+    """Both tables as they fit, and where the columns are that do not."""
     from rich.console import Group
     from rich.text import Text
 
     from preceptor.cli.output import table
 
-    lines = [Text(line) for line in headlines(now, before)]
-    return Group(*lines, table(ENGINES, engine_cells(now, before)), table(JOBS, job_cells(now, before)))
+    parts: list[RenderableType] = [Text(line) for line in headlines(now, before)]
+    for each in (engine_table(now, before, width), job_table(now, before, width)):
+        if each.rows:
+            parts += [table(each.columns, each.rows, NUMBERS), *(Text(f"  {note}", style="dim") for note in each.notes())]
+    return Group(*parts)
 
 
 def _plain(now: Snapshot) -> dict[str, object]:

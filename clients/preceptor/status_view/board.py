@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from preceptor.status_view.fitting import Table, fitted
 from preceptor.status_view.standing import EngineRow, JobRow, Snapshot, engine_rows, fairness, job_rows
 
 ENGINES = ("teacher", "at", "engine", "waiting", "running", "tokens/s", "computed", "reused", "cache", "restarts")
 JOBS = ("teacher", "tenant", "job", "band", "weight", "queued", "waits", "ETA", "tokens/s", "served", "leased", "unread", "dead")
+NUMBERS = frozenset({*ENGINES, *JOBS} - {"teacher", "at", "engine", "tenant", "job", "band"})
+ENGINE_NAMES, ENGINE_ORDER = ("teacher",), ("computed", "restarts", "cache", "reused")
+JOB_NAMES, JOB_ORDER = ("teacher", "tenant"), ("served", "leased", "band", "weight", "waits", "unread", "tokens/s")
 NOTHING = "-"
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
@@ -21,6 +25,16 @@ def headlines(now: Snapshot, before: Snapshot | None) -> Iterator[str]:
     index = fairness(now, before) if before else None
     if index is not None:
         yield f"fairness {index:.3f} (Jain's index over tokens served / weight of the jobs that wait; 1 is even)"
+
+
+def engine_table(now: Snapshot, before: Snapshot | None, width: int) -> Table:
+    """Engines, in so many columns of a screen."""
+    return fitted(Table(ENGINES, tuple(engine_cells(now, before))), width, ENGINE_NAMES, ENGINE_ORDER)
+
+
+def job_table(now: Snapshot, before: Snapshot | None, width: int) -> Table:
+    """Jobs, in so many columns of a screen."""
+    return fitted(Table(JOBS, tuple(job_cells(now, before))), width, JOB_NAMES, JOB_ORDER)
 
 
 def engine_cells(now: Snapshot, before: Snapshot | None) -> list[tuple[str, ...]]:
@@ -55,7 +69,7 @@ def _job(row: JobRow) -> tuple[str, ...]:
         f"{row.weight:g}" if row.weight else NOTHING,
         str(row.queued),
         duration(row.oldest_wait_s) if row.queued else NOTHING,
-        duration(row.eta_s),
+        duration(row.eta_s) if row.queued else NOTHING,
         number(row.served_per_s),
         number(row.served_tokens),
         str(row.leased),

@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 
 from preceptor_teacher.status import StatusDesk
 
-Read = Callable[[Any], float]
+Read = Callable[[Any], float | None]
+"""None: there is nothing to tell yet."""
 ENGINE_LABELS = ("teacher",)
 FLOW_LABELS = ("teacher", "tenant", "job", "band")
 QUEUE_LABELS = ("teacher", "tenant", "job")
@@ -26,6 +27,8 @@ ENGINE_COUNTERS: dict[str, tuple[str, Read]] = {
 FLOW_GAUGES: dict[str, tuple[str, Read]] = {
     "flow_queued_tasks": ("Tasks of a job that wait, in one band", lambda flow: flow.queued_tasks),
     "flow_oldest_wait_seconds": ("How long a job's oldest task has waited in this process", lambda flow: flow.oldest_wait_s),
+    "flow_eta_seconds": ("When all that a job has waiting now will be served, as far as is known", lambda flow: flow.eta_s),
+    "flow_weight": ("A job's part of the teacher beside others", lambda flow: flow.weight),
     "flow_served_tokens": ("Tokens charged to a job while it was known here", lambda flow: flow.served_tokens),
 }
 QUEUE_GAUGES: dict[str, tuple[str, Read]] = {
@@ -59,5 +62,6 @@ def _families(
     for name, (text, read) in declared.items():
         family = kind(f"preceptor_{name}", text, labels=labels)
         for row in rows:
-            family.add_metric([str(getattr(row, label)) for label in labels], read(row))
+            if (value := read(row)) is not None:
+                family.add_metric([str(getattr(row, label)) for label in labels], value)
         yield family
