@@ -48,7 +48,7 @@ def copy_beside_weights(base: Path, folder: Path) -> None:
 
 def prune(versions: Path, keep: int) -> None:
     """Removes all but the newest `keep`."""
-    folders = sorted(versions.glob("step-*-epoch-*"), key=_age)
+    folders = sorted(versions.glob("step-*-epoch-*"), key=age_of)
     for folder in folders[:-keep]:
         shutil.rmtree(folder)
 
@@ -58,6 +58,6 @@ def _beside_weights(base: Path) -> list[Path]:
     return [p for p in sorted(found) if ".safetensors" not in p.name and p.name not in ("manifest.json", "config.json")]
 
 
-def _age(folder: Path) -> tuple[int, int]:
+def age_of(folder: Path) -> tuple[int, int]:
     _, step, _, epoch = folder.name.split("-")
     return int(epoch), int(step)
