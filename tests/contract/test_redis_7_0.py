@@ -1,0 +1,79 @@
+"""Scripts say nothing that Redis 7.0 does not understand: a newer server tells since when it knows each command and option."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from preceptor.local.valkey import EmbeddedValkey
+from preceptor.queue.redis.loading import FOLDER
+
+OLDEST = (7, 0, 0)
+CALLS = re.compile(r"redis\.p?call\(('[A-Z]+'[^)]*(?:\([^)]*\)[^)]*)*)\)")
+WORD = re.compile(r"'([A-Z]{2,})'")
+
+
+def spoken() -> set[tuple[str, str]]:
+    """(command, option) of every call in every script; the option is empty for the command itself."""
+    found: set[tuple[str, str]] = set()
+    for script in FOLDER.iterdir():
+        if script.name.endswith(".lua"):
+            for call in CALLS.findall(script.read_text(encoding="utf-8")):
+                command, *options = WORD.findall(call)
+                found |= {(command, ""), *((command, option) for option in options)}
+    return found
+
+
+def flat(reply: list[Any] | dict[Any, Any]) -> dict[str, Any]:
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {key.decode(): value for key, value in pairs}
+
+
+def since(text: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.decode().split("."))
+
+
+def options(arguments: list[Any], known: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every token below these arguments, and since when it is understood."""
+    for each in map(flat, arguments):
+        own = since(each["since"]) if "since" in each else known
+        if "token" in each:
+            yield each["token"].decode().upper(), own
+        yield from options(each.get("arguments", []), own)
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    commands = sorted({command for command, _ in spoken()})
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        client: Any = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
+        client.response_callbacks.pop("COMMAND", None)  # it reads only the replies of COMMAND itself
+        reply = flat(client.execute_command("COMMAND", "DOCS", *commands))
+        client.close()
+    return {name.upper(): flat(found) for name, found in reply.items()}
+
+
+def test_every_command_and_option_is_as_old_as_redis_7_0(docs: dict[str, dict[str, Any]]) -> None:
+    said = spoken()
+    assert len(said) > 25, "the scripts' calls are not found any more"
+    for command, option in sorted(said):
+        about = docs[command]
+        known = since(about["since"])
+        if option:
+            known = min(age for token, age in options(about["arguments"], known) if token == option)
+        assert known <= OLDEST, f"{command} {option} is known since {known}"
+
+
+def test_the_check_would_find_a_newer_option(docs: dict[str, dict[str, Any]]) -> None:
+    ages = dict(options(docs["PEXPIRE"]["arguments"], (1, 0, 0)))
+    assert ages["NX"] == OLDEST
+    assert any(age > (6, 0, 0) for age in ages.values())
+
+
+def test_scripts_are_where_they_are_looked_for() -> None:
+    assert len(list(Path(str(FOLDER)).glob("*.lua"))) > 30
