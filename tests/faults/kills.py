@@ -15,7 +15,24 @@ from tests.faults.marks import Kill
 from tests.faults.results import Outcome
 from tests.faults.stage import DiedWrongly, Ended, Script, perform
 
-BY_WHOM = {"learner": LEARNER_POINTS, "worker": WORKER_POINTS, "server": SERVER_POINTS}
+OVERLAPPING = "overlapping learner"
+OVERLAPPING_POINTS = (
+    "weights published",
+    "weights loaded",
+    "tasks journaled",
+    "tasks opened",
+    "rollout journaled",
+    "rows journaled",
+    "rows deleted",
+    "verdict journaled",
+    "batch journaled",
+    "step applied",
+    "step journaled",
+    "journal compacted",
+)
+"""Of a learner that draws the next step while one is trained (staleness 1): those at which stages of two steps are under way."""
+
+BY_WHOM = {"learner": LEARNER_POINTS, OVERLAPPING: OVERLAPPING_POINTS, "worker": WORKER_POINTS, "server": SERVER_POINTS}
 POINTS = tuple(f"{whose}: {point}" for whose, points in BY_WHOM.items() for point in points)
 ROUNDS = 3
 LATEST_HIT = 3
@@ -52,13 +69,13 @@ async def kill_run(folder: Path, point: str, seed: int, calm: Ended) -> Outcome:
     began = time.monotonic()
     for hit in dict.fromkeys((drawn, 1)):
         try:
-            script = Script(call_s=LONG_CALL_S if "renew" in name else 0.0)
-            ended = await perform(folder / f"{seed}-{hit}", replace(script, **{whose: Kill(name, hit)}))
+            script = Script(call_s=LONG_CALL_S if "renew" in name else 0.0, staleness=int(whose == OVERLAPPING))
+            ended = await perform(folder / f"{seed}-{hit}", replace(script, **{whose.split()[-1]: Kill(name, hit)}))
         except (DiedWrongly, TimeoutError) as error:
             problem = f"{type(error).__name__}: {error}"
             return Outcome("kill", point, seed, hit, STEPS, 0, False, time.monotonic() - began, problem)
         if name in ended.died:
-            leaked = f"{ended.reserved} reservations leaked" if whose == "learner" and ended.reserved else ""
+            leaked = f"{ended.reserved} reservations leaked" if whose.endswith("learner") and ended.reserved else ""
             seconds = time.monotonic() - began
             return Outcome(seed=seed, hit=hit, seconds=seconds, problem=leaked, **compare("kill", point, ended, calm))
     return Outcome("kill", point, seed, 0, 0, 0, True, time.monotonic() - began, "the point was never reached")

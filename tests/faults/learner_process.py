@@ -26,6 +26,7 @@ class LearnerJob:
     kill_point: str = ""
     kill_hit: int = 1
     clock_jumps: int | None = None  # seed; None: its clock is the machine's
+    staleness: int = 0
 
     @property
     def hooks(self) -> MarkingHooks:
@@ -34,8 +35,9 @@ class LearnerJob:
 
 async def learn(job: LearnerJob) -> None:
     patience = Patiences(deadline_s=60.0, connect_s=30.0, repoke_s=0.3)
+    asked = plan(staleness=job.staleness, deterministic=job.staleness == 0)
     async with connected(ClientSettings.model_validate(job.settings)) as ports:
-        await Learner(plan(), ports, RunFolder.of(Path(job.root), RUN), True, lambda _: None, job.hooks, patience).run()
+        await Learner(asked, ports, RunFolder.of(Path(job.root), RUN), True, lambda _: None, job.hooks, patience).run()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Script:
     call_s: float = 0.0
     engine_process: bool = False
     clock_jumps: int | None = None
+    staleness: int = 0
     limit_s: float = 90.0
 
 
@@ -110,9 +111,8 @@ class Stage:
 
     def learner_job(self, kill: Kill) -> LearnerJob:
         settings = {**self.doors, "redis_url": self.url, "redis_password": self.server.password}
-        return LearnerJob(
-            settings, str(self.folder / "runs"), str(self.marks_of("learner")), kill.point, kill.hit, self.script.clock_jumps
-        )
+        folder, marked = str(self.folder / "runs"), str(self.marks_of("learner"))
+        return LearnerJob(settings, folder, marked, kill.point, kill.hit, self.script.clock_jumps, self.script.staleness)
 
     def worker_job(self, place: int, kill: Kill) -> WorkerJob:
         return WorkerJob(

@@ -9,6 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 72, 150, 16, 36
+END = 14  # right of the last point where no names stand there
 LABEL_GAP = 15.0
 
 Point = tuple[float, float]
@@ -39,17 +40,25 @@ class Frame:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - self.y_min) / ((self.y_max - self.y_min) or 1.0))
 
 
-def line_chart(series: Sequence[Series], x_name: str, y_name: str, *, percent: bool = False, y_max: float | None = None) -> str:
-    """The SVG of all series over a common x axis that starts at 0."""
+def line_chart(
+    series: Sequence[Series],
+    x_name: str,
+    y_name: str,
+    *,
+    percent: bool = False,
+    y_max: float | None = None,
+    legend: bool = False,
+) -> str:
+    """The SVG of all series over a common x axis that starts at 0. Many or long names stand in a legend below it."""
     finite = (replace(one, points=[(x, y) for x, y in one.points if math.isfinite(y)]) for one in series)
     drawn = [one for one in finite if one.points]
     frame = _frame(drawn, y_max)
     parts = [*_grid(frame, percent), *_axis_names(x_name, y_name), *_x_ticks(frame)]
     parts += [_line(one, frame, percent) for one in drawn]
-    parts += _names(drawn, frame)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_name)} by {escape(x_name)}">{"".join(parts)}</svg>'
-    )
+    width, below = (WIDTH - RIGHT + END, _legend(drawn)) if legend else (WIDTH, "")
+    parts += [] if legend else _names(drawn, frame)
+    told = f'role="img" aria-label="{escape(y_name)} by {escape(x_name)}"'
+    return f'<svg viewBox="0 0 {width} {HEIGHT}" {told}>{"".join(parts)}</svg>{below}'
 
 
 def _frame(series: Sequence[Series], y_max: float | None) -> Frame:
@@ -78,7 +87,7 @@ def _grid(frame: Frame, percent: bool) -> list[str]:
 
 
 def _x_ticks(frame: Frame) -> list[str]:
-    step = max(1, round(frame.x_max / 6))
+    step = max(1, int(_round_up(frame.x_max / 6)))
     marks = range(0, int(frame.x_max) + 1, step)
     return [
         f'<text class="tick" x="{frame.x(mark):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{mark}</text>'
@@ -115,6 +124,11 @@ def _names(series: Sequence[Series], frame: Frame) -> list[str]:
         lowest = max(y, lowest + LABEL_GAP)
         placed.append(f'<text class="name {one.tone}" x="{WIDTH - RIGHT + 8}" y="{lowest + 4:.1f}">{escape(one.name)}</text>')
     return placed
+
+
+def _legend(series: Sequence[Series]) -> str:
+    keys = (f'<span class="key {one.tone}{" dashed" if one.dashed else ""}">{escape(one.name)}</span>' for one in series)
+    return f'<p class="legend">{"".join(keys)}</p>'
 
 
 def _told(value: float, percent: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 from statistics import fmean
 
 from preceptor.compare.entries import Comparison
@@ -13,7 +14,7 @@ from preceptor.compare.tables import HEADER, rows_of
 from preceptor.report.chart import Point, Series, line_chart
 from preceptor.report.page import page, section, table
 
-TONES = ("run", "second", "reference", "third", "fourth", "fifth")
+TONES = ("run", "second", "reference", "third", "fourth", "fifth", "control")
 NOTE = (
     "Greedy answers to held-out prompts, before and after; ± is one standard error over seeds, and says nothing about other data "
     "or other models. Differences are between runs of the same seed. A control's scores are real ones at wrong places."
@@ -47,13 +48,14 @@ def _curves(found: Sequence[Outcome]) -> str:
     for one in found:
         if not one.failure:
             groups.setdefault(one.entry.group, []).append(one)
-    tones = iter(TONES * len(groups))
+    tones = dict(zip(dict.fromkeys(outcomes[0].entry.recipe for outcomes in groups.values()), cycle(TONES), strict=False))
     series = [
-        Series(name, _mean_curve(outcomes), "control" if outcomes[0].entry.control != "none" else next(tones))
+        Series(name, _mean_curve(outcomes), tones[entry.recipe], dashed=entry.control != "none")
         for name, outcomes in groups.items()
+        for entry in [outcomes[0].entry]
     ]
-    chart = line_chart(series, "step", "held-out accuracy", percent=True, y_max=1.0)
-    return section("Held-out accuracy", chart, "Means over the seeds that were asked at a step.")
+    chart = line_chart(series, "step", "held-out accuracy", percent=True, y_max=1.0, legend=True)
+    return section("Held-out accuracy", chart, "Means over the seeds that were asked at a step; dashed: scores permuted.")
 
 
 def _mean_curve(outcomes: Sequence[Outcome]) -> list[Point]:

@@ -24,11 +24,11 @@ section { background: var(--card); border:1px solid var(--line); border-radius: 
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; } .scroll { overflow-x: auto; }
 th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } tr:last-child td { border-bottom: 0; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 pre { font: 13px/1.5 ui-monospace, monospace; margin: 0; }
 code, .mono { font: 13.5px/1.6 ui-monospace, monospace; }
 .ok { color: var(--good); font-weight: 600; } .no { color: var(--bad); font-weight: 600; }
-svg { width: 100%; height: auto; display:block; }
+svg { width: 100%; max-width: 800px; height: auto; display:block; }
 .grid { stroke: var(--line); } .tick, .axis { fill: var(--soft); font-size: 11.5px; } .name { font-size: 12px; font-weight: 600; }
 .line { fill: none; stroke-width: 2.2; } .line.run, .dot.run { stroke: var(--run); } .name.run, .dot.run { fill: var(--run); }
 .line.control, .dot.control { stroke: var(--control); } .name.control, .dot.control { fill: var(--control); }
@@ -37,8 +37,15 @@ svg { width: 100%; height: auto; display:block; }
 .line.third, .dot.third { stroke: var(--third); } .name.third, .dot.third { fill: var(--third); }
 .line.fourth, .dot.fourth { stroke: var(--fourth); } .name.fourth, .dot.fourth { fill: var(--fourth); }
 .line.fifth, .dot.fifth { stroke: var(--fifth); } .name.fifth, .dot.fifth { fill: var(--fifth); }
-@media (max-width: 560px) { .tick { font-size: 19px; } .name { font-size: 20px; } .axis { display: none; }
+@media (max-width: 560px) { .tick { font-size: 19px; } .name { font-size: 17px; } .axis { display: none; }
   main { padding: 20px 12px 40px; } section { padding: 14px; } td, th { padding-right: 8px; } }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 8px 0 0; font-size: 14px; }
+.key::before { content: ""; display: inline-block; width: 18px; vertical-align: middle; margin-right: 6px;
+  border-top: 3px solid var(--run); }
+.key.dashed::before { border-top-style: dashed; }
+.key.control::before { border-color: var(--control); } .key.second::before { border-color: var(--second); }
+.key.reference::before { border-color: var(--reference); } .key.third::before { border-color: var(--third); }
+.key.fourth::before { border-color: var(--fourth); } .key.fifth::before { border-color: var(--fifth); }
 .tokens { font: 16px/2.3 ui-monospace, monospace; overflow-wrap: anywhere; }
 .tokens span { padding: 3px 5px; margin: 0 1px; border-radius: 4px; border: 1px solid transparent; white-space: pre; }
 .scale { display:inline-block; width: 180px; height: 12px; border-radius: 6px; vertical-align: middle; margin: 0 8px;
