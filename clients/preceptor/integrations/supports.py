@@ -4,23 +4,22 @@ Shapes: N rows, V ids of the student's head, K of them chosen. The teacher is as
 tail are columns of an [N, K + 1] table, so nothing as wide as the vocabulary is ever sent.
 """
 
-# torch's own types are incomplete
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from preceptor.client import ScoreItem, TeacherClient
 from preceptor.client.teacher import Result
 from preceptor.errors import InvalidArgument, PreceptorError
+from preceptor.extras import require
 from preceptor.types import RaggedIds, TailOf, Want
 from preceptor.types import Sequence as Tokens
+
+torch: Any = require("torch", extra="trl")
+Tensor = Any  # torch's: this package has no torch, its callers have
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,21 @@ The student's `width` most likely ids of each row go to the teacher, which answe
 outside; the loss is TRL's divergence on these. As wide as the vocabulary it is TRL's own loss with a local teacher.
 """
 
-# TRL lives in an environment of its own
-# pyright: standard, reportMissingImports=false
-
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from trl import DistillationTrainer
-
 from preceptor.client import TeacherClient
 from preceptor.errors import InvalidArgument
+from preceptor.extras import require
 from preceptor.integrations.supports import divergence, student_support, teacher_masses
 from preceptor.types import Sequence as Tokens
+
+torch: Any = require("torch", extra="trl")
+Tensor = Any  # torch's: this package has no torch, its callers have
+DistillationTrainer: Any = require("trl", extra="trl").DistillationTrainer
 
 ABOUT_IMAGES = ("pixel_values", "image_grid_thw")
 
@@ -46,7 +44,7 @@ class RemoteDistillationTrainer(DistillationTrainer):
     _name = "Remote Distillation"
 
     def __init__(self, *args: Any, teacher: RemoteTeacher, **settings: Any) -> None:
-        super().__init__(*args, teacher_model=None, **settings)
+        super().__init__(*args, teacher_model=None, **settings)  # pyright: ignore[reportUnknownMemberType]
         self.remote = teacher
         self.usable_ids = teacher.client.describe(teacher.name)[0].tokenizer_size
 

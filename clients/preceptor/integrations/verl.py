@@ -5,9 +5,6 @@ teachers; an alias in teachers.yaml makes any key one. The address comes from th
 configuration does not know: PRECEPTOR_TEACHER_ADDRESS, and PRECEPTOR_API_KEY_FILE where the service asks for keys.
 """
 
-# torch's own types are incomplete
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import os
@@ -15,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from preceptor.client import AsyncTeacherClient, ScoreItem, Target
 from preceptor.errors import ConfigurationError, InvalidArgument, PreceptorError, Unsupported
+from preceptor.extras import require
 from preceptor.types import Rows, Want
 from preceptor.types import Sequence as Tokens
+
+torch: Any = require("torch", extra="verl")
+Tensor = Any  # torch's: this package has no torch, its callers have
 
 ADDRESS, KEY_FILE = "PRECEPTOR_TEACHER_ADDRESS", "PRECEPTOR_API_KEY_FILE"
 TOPK_LOSSES = frozenset({"forward_kl_topk"})  # verl's losses that read a list; its others read the token drawn

@@ -55,7 +55,27 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 """Fields that would change what is computed or sent, and the values under which they do not; null always is one of them."""
 
 
-class Sampling(Body):
+class Drawing(Body):
+    """How a token would be drawn, in the words that vLLM and SGLang share."""
+
+    n: Any = None
+    top_p: Any = None
+    top_k: Any = None
+    min_p: Any = None
+    frequency_penalty: Any = None
+    presence_penalty: Any = None
+    repetition_penalty: Any = None
+    stop: Any = None
+    stop_token_ids: Any = None
+    logit_bias: Any = None
+    ignore_eos: Any = None
+    skip_special_tokens: Any = None
+    """Replies have ids and no text; so it is with the other fields about text."""
+
+    spaces_between_special_tokens: Any = None
+
+
+class Sampling(Drawing):
     """The fields of vLLM's sampling parameters."""
 
     max_tokens: Count | None = 16
@@ -70,30 +90,15 @@ class Sampling(Body):
     prompt_logprobs: Count | None = None
     """This many most likely ids at each token of the prompt, and the token itself."""
 
-    n: Any = None
-    top_p: Any = None
-    top_k: Any = None
-    min_p: Any = None
-    frequency_penalty: Any = None
-    presence_penalty: Any = None
-    repetition_penalty: Any = None
     min_tokens: Any = None
-    stop: Any = None
-    stop_token_ids: Any = None
     bad_words: Any = None
-    logit_bias: Any = None
     allowed_token_ids: Any = None
     logprob_token_ids: Any = None
     structured_outputs: Any = None
     seed: Any = None
     """Nothing is drawn, so nothing depends on it."""
 
-    ignore_eos: Any = None
     detokenize: Any = None
-    """Replies have ids and no text; so it is with the other fields about text."""
-
-    skip_special_tokens: Any = None
-    spaces_between_special_tokens: Any = None
     include_stop_str_in_output: Any = None
 
 

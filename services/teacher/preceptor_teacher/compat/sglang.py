@@ -17,7 +17,7 @@ from preceptor.errors import InvalidArgument
 from preceptor.types import ModelInfo, RaggedIds, Want
 from preceptor_teacher.compat.asks import Answer, Ask, Names, TokenIds, form, token_prompts
 from preceptor_teacher.compat.positions import list_of
-from preceptor_teacher.compat.sampling import check_max_tokens, check_neutral
+from preceptor_teacher.compat.sampling import Drawing, check_max_tokens, check_neutral
 from preceptor_teacher.rest.bodies import Body, Count
 from preceptor_teacher.rest.convert import receipt_answer
 
@@ -30,7 +30,7 @@ InputIds = Annotated[
 ]
 
 
-class SglangSampling(Body):
+class SglangSampling(Drawing):
     """The fields of SGLang's sampling parameters."""
 
     max_new_tokens: Count | None = 128
@@ -39,19 +39,6 @@ class SglangSampling(Body):
     temperature: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] | None = None
     """Without effect, as in SGLang: log-probabilities of the input are not scaled, and nothing is drawn."""
 
-    n: Any = None
-    top_p: Any = None
-    top_k: Any = None
-    min_p: Any = None
-    frequency_penalty: Any = None
-    presence_penalty: Any = None
-    repetition_penalty: Any = None
-    stop: Any = None
-    stop_token_ids: Any = None
-    logit_bias: Any = None
-    ignore_eos: Any = None
-    skip_special_tokens: Any = None
-    spaces_between_special_tokens: Any = None
     no_stop_trim: Any = None
     sampling_seed: Any = None
 
