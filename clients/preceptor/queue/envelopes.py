@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,22 @@ def pack(lease: Lease, envelopes: Sequence[teacher_pb2.Envelope], then: Then, in
         packed.append(_packed(lease, envelope, start, end, inline_rows_bytes))
         next_row = end
     return packed
+
+
+def left_s(task: teacher_pb2.ScoreTask, now_ms: int) -> float:
+    """Until the task's deadline; infinite where it has none."""
+    return (task.deadline_unix_ms - now_ms) / 1000 if task.deadline_unix_ms else math.inf
+
+
+def too_late(task: teacher_pb2.ScoreTask) -> teacher_pb2.Envelope:
+    """What the learner is told of a task that ended uncomputed at its deadline."""
+    error = common_pb2.ErrorDetail(
+        code=common_pb2.DEADLINE_EXCEEDED,
+        field="deadline_unix_ms",
+        value=str(task.deadline_unix_ms),
+        message="nobody scored it in time",
+    )
+    return teacher_pb2.Envelope(schema=SCHEMA, error=error)
 
 
 def row_range(envelope: teacher_pb2.Envelope, next_row: int) -> tuple[int, int]:

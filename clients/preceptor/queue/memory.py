@@ -14,7 +14,17 @@ from dataclasses import replace
 from preceptor.errors import NotFound
 from preceptor.queue import parts
 from preceptor.queue.bells import Bells
-from preceptor.queue.envelopes import SCHEMA, Blame, blame_of, check_blob_key, letter_of, open_blob, pack, unpack
+from preceptor.queue.envelopes import (
+    Blame,
+    blame_of,
+    check_blob_key,
+    left_s,
+    letter_of,
+    open_blob,
+    pack,
+    too_late,
+    unpack,
+)
 from preceptor.queue.keys import Flow, LogName, teacher_of
 from preceptor.queue.quotas import Move
 from preceptor.queue.scripts import flows, leases, letters, logs, results, tasks
@@ -298,30 +308,25 @@ class MemoryQueue:
         return LogView(tuple(rollout_pb2.LogEntry.FromString(payload) for payload in payloads), length, finish_reason)
 
     def _lease(self, flow: Flow, task_id: str, row: TaskRow) -> Lease:
+        task = teacher_pb2.ScoreTask.FromString(row.spec)
         return Lease(
             flow=flow,
             task_id=task_id,
             fence=row.fence,
             expires_at_s=row.expires_ms / 1000,
-            task=teacher_pb2.ScoreTask.FromString(row.spec),
+            task=task,
             alone=row.alone,
             scored_upto=row.scored_upto,
             next_row=row.next_row,
             model=parts.pinned_model(row),
+            left_s=left_s(task, int(self._clock() * 1000)),
         )
 
     async def _ended_late(self, lease: Lease) -> bool:
         """True for a task whose deadline has passed: it ends here, uncomputed, and its learner is told."""
-        deadline_ms = lease.task.deadline_unix_ms
-        if not deadline_ms or self._clock() * 1000 < deadline_ms:
+        if lease.left_s > 0:
             return False
-        error = common_pb2.ErrorDetail(
-            code=common_pb2.DEADLINE_EXCEEDED,
-            field="deadline_unix_ms",
-            value=str(deadline_ms),
-            message="nobody scored it in time",
-        )
-        await self.commit(lease, [teacher_pb2.Envelope(schema=SCHEMA, error=error)], lease.scored_upto, Then.FINISH)
+        await self.commit(lease, [too_late(lease.task)], lease.scored_upto, Then.FINISH)
         return True
 
     def _strike(self, held: leases.Held, reason: common_pb2.ErrorDetail, *, death: bool) -> TaskState:

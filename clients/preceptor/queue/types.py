@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -121,6 +122,7 @@ class Lease:
     scored_upto: int
     next_row: int
     model: ModelRef | None
+    left_s: float = math.inf  # until the task's deadline, by the queue's clock, when it was leased
 
     def __post_init__(self) -> None:
         if len(self.fence) != FENCE_BYTES:

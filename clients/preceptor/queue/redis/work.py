@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from preceptor.errors import Corrupt, Fenced
 from preceptor.queue import parts
-from preceptor.queue.envelopes import SCHEMA, Packed, pack
+from preceptor.queue.envelopes import Packed, left_s, pack, too_late
 from preceptor.queue.keys import Flow, flows_key
 from preceptor.queue.quotas import WINDOW_S, Move, Verb
 from preceptor.queue.ranks import BANDS, SPAN, range_start
@@ -20,7 +20,7 @@ from preceptor.queue.stored import stored
 from preceptor.queue.types import ClockCharge, Committed, Lease, ReadyBand, TaskState, Then
 from preceptor.queue.values import TaskRow
 from preceptor.types import ModelRef
-from preceptor_proto.v1 import common_pb2, teacher_pb2
+from preceptor_proto.v1 import teacher_pb2
 
 NOTHING_TO_SETTLE = Move(Verb.SETTLE, "")
 
@@ -71,8 +71,9 @@ class RedisWork(RedisEndings):
             kept_ms=self._kept_ms,
             items=[self._new_fence() for _ in range(min(limit, 1) if alone else limit)],
         )
-        leases = [await self._read_lease(flow, task_id, flat) for task_id, flat in pairs(found)]
-        return tuple([lease for lease in leases if lease is not None and not await self._ended_late(lease, now_ms)])
+        read = [await self._read_lease(flow, task_id, flat) for task_id, flat in pairs(found)]
+        leases = [replace(lease, left_s=left_s(lease.task, now_ms)) for lease in read if lease is not None]
+        return tuple([lease for lease in leases if not await self._ended_late(lease)])
 
     async def heartbeat(self, lease: Lease) -> Lease:
         """See `Work.heartbeat`."""
@@ -139,19 +140,12 @@ class RedisWork(RedisEndings):
             await self._bury(flow, task_id, fence_in(flat), error)
             return None
 
-    async def _ended_late(self, lease: Lease, now_ms: int) -> bool:
+    async def _ended_late(self, lease: Lease) -> bool:
         """True for a task whose deadline has passed: it ends here, uncomputed, and its learner is told."""
-        deadline_ms = lease.task.deadline_unix_ms
-        if not deadline_ms or now_ms < deadline_ms:
+        if lease.left_s > 0:
             return False
-        error = common_pb2.ErrorDetail(
-            code=common_pb2.DEADLINE_EXCEEDED,
-            field="deadline_unix_ms",
-            value=str(deadline_ms),
-            message="nobody scored it in time",
-        )
         with suppress(Fenced):  # cancelled or opened anew since the lease
-            await self.commit(lease, [teacher_pb2.Envelope(schema=SCHEMA, error=error)], lease.scored_upto, Then.FINISH)
+            await self.commit(lease, [too_late(lease.task)], lease.scored_upto, Then.FINISH)
         return True
 
 

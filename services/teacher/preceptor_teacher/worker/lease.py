@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from preceptor import limits, wire
 from preceptor.error_details import detail_of, error_of
-from preceptor.errors import Fenced, Internal, PreceptorError, VersionGone
+from preceptor.errors import DeadlineExceeded, Fenced, Internal, PreceptorError, VersionGone
 from preceptor.hooks import Hooks
 from preceptor.logs import get_logger
 from preceptor.names import rollout_text
 from preceptor.queue import Lease, LogName, Queue, Then
+from preceptor.queue.envelopes import too_late
 from preceptor.queue.parts import first_row
 from preceptor.types import ModelInfo
 from preceptor.wire import rollout_id_from_proto
@@ -47,16 +49,21 @@ class LeasedTask:
     accounts: Accounts
     teacher: str  # the name that its flows have at every door, whichever alias the task used
     bill: LeaseBill | None = None
+    deadline_s: float = math.inf  # on this process's clock, which nobody can set
 
     async def run(self) -> None:
         """Commits, fails or hands back; a lease that somebody else took over is let go."""
+        self.deadline_s = asyncio.get_running_loop().time() + self.lease.left_s
         beating = asyncio.create_task(self._beat(asyncio.current_task()), name="lease-heartbeat")
         try:
             await self._score_all()
         except Fenced:
             log.info("lease_lost", task_id=self.lease.task_id)
         except VersionGone as error:
-            await self._tell(error)
+            await self._tell(teacher_pb2.Envelope(error=detail_of(error)))
+        except DeadlineExceeded as error:
+            late = asyncio.get_running_loop().time() >= self.deadline_s  # else it was the engine that took too long
+            await (self._tell(too_late(self.lease.task)) if late else self._fail(error))
         except PreceptorError as error:
             await self._fail(error)
         except asyncio.CancelledError:
@@ -111,7 +118,8 @@ class LeasedTask:
         charged = first if chunk.start > first_row(self.lease.task) else 0
         work = Work(last - charged, len(plan))
         terms = self.accounts.terms(self.lease.flow.tenant, self.lease.flow.job)
-        task = Task(f"lease-{next(_numbers)}", self._flow(terms), work, terms.weight, suspect=self.lease.alone)
+        name, flow = f"lease-{next(_numbers)}", self._flow(terms)
+        task = Task(name, flow, work, terms.weight, self.deadline_s, suspect=self.lease.alone)
         ticket = Ticket(
             task,
             item,
@@ -182,10 +190,9 @@ class LeasedTask:
                 self.lease = replace(self.lease, expires_at_s=renewed.expires_at_s)
                 self.hooks.reached("lease renewed")
 
-    async def _tell(self, error: PreceptorError) -> None:
-        """The task ends with an error that its learner can act on: it opens the task again under served weights."""
+    async def _tell(self, envelope: teacher_pb2.Envelope) -> None:
+        """The task ends with an error that its learner can act on: it opens the task again under served weights, or later."""
         with suppress(Fenced):
-            envelope = teacher_pb2.Envelope(error=detail_of(error))
             await self.queue.commit(self.lease, [envelope], self.lease.scored_upto, Then.FINISH)
 
     async def _fail(self, error: PreceptorError) -> None:
