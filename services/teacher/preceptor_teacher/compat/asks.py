@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag
 
 from preceptor import limits
 from preceptor.client.teacher import NO_OPTIONS, Result, read_reply, score_request
-from preceptor.errors import InvalidArgument, PreceptorError, Unsupported
+from preceptor.errors import InvalidArgument, PreceptorError, TooLarge, Unsupported
 from preceptor.types import Ids, Receipt, Rows, ScoreItem, Validity, Want
 from preceptor.types import Sequence as Tokens
 from preceptor_serving.frame.call import Call
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 _ITEM = re.compile(r"^items(?:\[(\d+)\])?\.?(.*)$")
 _TOKEN = re.compile(r"^sequence\.segments\[(\d+)\]\.\w+\[(\d+)\]$")
 
+MAX_PROMPTS = 1024
+MAX_ASKED_IDS = 1 << 24
+"""Ids to score, of all rows of a request together; a field that is repeated for each row could ask for any number."""
+
 TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+Batch = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
 
 
 def form(value: object) -> str:
@@ -38,7 +43,7 @@ def form(value: object) -> str:
 
 Prompts = Annotated[
     Annotated[TokenIds, Tag("ids")]
-    | Annotated[list[TokenIds], Tag("batch")]
+    | Annotated[Batch, Tag("batch")]
     | Annotated[str, Tag("text")]
     | Annotated[list[str], Tag("texts")],
     Discriminator(form),
@@ -109,6 +114,18 @@ def token_prompts(prompts: Any, name: str) -> tuple[list[list[int]], bool]:
         )
     alone = form(prompts) == "ids"
     return ([prompts] if alone else list(prompts)), alone
+
+
+def check_asked(rows: int, width: int, field: str) -> None:
+    """Refuses a table of ids to score before it is made."""
+    if rows * width > MAX_ASKED_IDS:
+        raise TooLarge(
+            f"{field} asks for {width} values at each of {rows} tokens",
+            field=field,
+            value=f"{rows * width} values",
+            limit=f"<= {MAX_ASKED_IDS} values",
+            hint="ask for fewer ids, or send fewer tokens in one request",
+        )
 
 
 def scale_of(temperature: float | None) -> float:

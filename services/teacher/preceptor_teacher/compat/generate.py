@@ -13,7 +13,7 @@ from pydantic import Field
 
 from preceptor.errors import InvalidArgument
 from preceptor.types import RaggedIds
-from preceptor_teacher.compat.asks import Answer, Ask, Names, TokenIds
+from preceptor_teacher.compat.asks import Answer, Ask, Names, TokenIds, check_asked
 from preceptor_teacher.compat.completions import name, usage
 from preceptor_teacher.compat.positions import Entry, next_entries, prompt_logprobs
 from preceptor_teacher.compat.sampling import Sampling, check_max_tokens, check_neutral, want_of
@@ -67,6 +67,7 @@ def read(body: GenerateBody) -> tuple[list[Ask], Names]:
     check_max_tokens(sampling.max_tokens, "sampling_params.max_tokens")
     lists, start = sampling.prompt_logprob_token_ids, sampling.prompt_logprob_start or 0
     if lists is not None:
+        check_asked(len(lists), max(map(len, lists), default=0), "sampling_params.prompt_logprob_token_ids")
         _check_rows(len(lists), len(body.token_ids) - 1 - start)
     want = want_of(sampling, sampling.prompt_logprobs)
     first = 1 if want.sampled else start + 1 if lists is not None else len(body.token_ids)

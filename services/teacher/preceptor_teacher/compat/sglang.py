@@ -15,7 +15,7 @@ from pydantic import Discriminator, Field, Tag
 
 from preceptor.errors import InvalidArgument
 from preceptor.types import ModelInfo, RaggedIds, Want
-from preceptor_teacher.compat.asks import Answer, Ask, Names, TokenIds, form, token_prompts
+from preceptor_teacher.compat.asks import Answer, Ask, Batch, Names, TokenIds, check_asked, form, token_prompts
 from preceptor_teacher.compat.positions import list_of
 from preceptor_teacher.compat.sampling import Drawing, check_max_tokens, check_neutral
 from preceptor_teacher.rest.bodies import Body, Count
@@ -25,7 +25,7 @@ OUTPUT_ONLY = -1
 WANTS = {"topk": "top_logprobs_num", "candidates": "token_ids_logprob", "next": "sampling_params.max_new_tokens"}
 Triple = tuple[float | None, int, None]
 InputIds = Annotated[
-    Annotated[TokenIds, Tag("ids")] | Annotated[list[TokenIds], Tag("batch")],
+    Annotated[TokenIds, Tag("ids")] | Annotated[Batch, Tag("batch")],
     Discriminator(form),
 ]
 
@@ -78,6 +78,7 @@ def read(body: GenerateBody) -> tuple[list[Ask], Names]:
         raise InvalidArgument(
             "nothing is asked for", field="logprob_start_len", limit=">= 0", hint="return_logprob: true, logprob_start_len: 0"
         )
+    check_asked(sum(map(len, prompts)), len(body.token_ids_logprob or ()), "token_ids_logprob")
     names = [f"input_ids[{index}]" if not alone else "input_ids" for index in range(len(prompts))]
     asks = [_ask(body, ids, name, generates=generates) for ids, name in zip(prompts, names, strict=True)]
     return asks, Names("input_ids", WANTS, alone)
@@ -99,9 +100,13 @@ def _ask(body: GenerateBody, ids: list[int], field: str, *, generates: bool) -> 
         first = min(start + 1, len(ids))
     rows = len(ids) - first + generates
     listed = bool(body.return_logprob)
-    candidates = RaggedIds.from_rows([body.token_ids_logprob] * rows) if listed and body.token_ids_logprob else None
+    candidates = _at_each(rows, body.token_ids_logprob) if listed and body.token_ids_logprob else None
     topk = max((body.top_logprobs_num or 0) if listed else 0, int(generates))
     return Ask(ids, first, Want(sampled=start is not None, topk=topk, candidates=candidates, next=generates))
+
+
+def _at_each(rows: int, ids: list[int]) -> RaggedIds:
+    return RaggedIds(np.arange(rows + 1, dtype=np.uint32) * np.uint32(len(ids)), np.tile(np.array(ids, np.uint32), rows))
 
 
 def write(body: GenerateBody, answers: Sequence[Answer], alone: bool) -> Any:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from preceptor.errors import InvalidArgument, TooLarge
 from preceptor.types import Want
-from preceptor_teacher.compat.asks import Answer, Ask, Names, TokenIds
+from preceptor_teacher.compat.asks import Answer, Ask, Batch, Names
 from preceptor_teacher.compat.positions import list_of, prompt_entries
 from preceptor_teacher.rest.bodies import Body, Count
 
@@ -23,7 +23,7 @@ ENTRY_BYTES = 8  # a value and an id
 class SequencesBody(Body):
     """The fields of the request."""
 
-    sequences: Annotated[list[TokenIds], Field(min_length=1)]
+    sequences: Batch
     """Prompt and completion of each, as ids."""
 
     prompt_lengths: list[Annotated[int, Field(ge=1)]]

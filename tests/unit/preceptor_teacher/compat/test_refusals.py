@@ -113,6 +113,34 @@ async def test_padding_that_would_be_gigabytes_is_refused_before_it_is_computed(
         assert len((await teacher.answer("/t/fake/get_sequence_logprobs/", **body))["logprobs"]) == 501
 
 
+async def test_a_table_of_ids_that_would_be_gigabytes_is_refused_before_it_is_made():
+    """A field that stands for every row, or pads every row, multiplies what was sent."""
+    many = [1] * 60_000
+    rows = [[-1] * 60_000, *[[]] * 998]
+    sampling = {"max_tokens": 0, "prompt_logprob_token_ids": rows}
+    async with house() as teacher:
+        for path, body, field in (
+            ("/t/fake/generate", {**SGLANG, **LONG, "input_ids": [1] * 1000, "token_ids_logprob": many}, "token_ids_logprob"),
+            (
+                "/inference/v1/generate",
+                {"model": "fake", "token_ids": [1] * 1000, "sampling_params": sampling},
+                "sampling_params.prompt_logprob_token_ids",
+            ),
+        ):
+            told = await teacher.refused(path, **body)
+            assert (told["code"], told["field"]) == ("TOO_LARGE", field)
+
+
+async def test_more_prompts_than_any_service_takes_are_refused_while_they_are_read():
+    async with house() as teacher:
+        for path, body, field in (
+            ("/v1/completions", {**COMPLETION, "prompt": [[1, 2]] * 1025}, "prompt.batch"),
+            ("/t/fake/generate", {**SGLANG, **LONG, "input_ids": [[1, 2]] * 1025}, "input_ids.batch"),
+            ("/t/fake/get_sequence_logprobs/", {"sequences": [[1, 2]] * 1025, "prompt_lengths": [1] * 1025}, "sequences"),
+        ):
+            assert (await teacher.refused(path, **body))["field"] == field
+
+
 async def test_a_batch_beyond_the_operators_bound_is_refused_by_the_dialects_name_for_it():
     async with house(max_batch_items=2) as teacher:
         told = await teacher.refused("/v1/completions", **{**COMPLETION, "prompt": [[1, 2]] * 3})
