@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from preceptor.config import StudentSettings
-from preceptor.errors import ConfigurationError, Conflict, EngineFailed, InvalidArgument, NotFound, TooLarge
+from preceptor.errors import ConfigurationError, Conflict, EngineFailed, Fenced, InvalidArgument, NotFound, TooLarge
 from preceptor.rpc_errors import from_rpc
 from preceptor_proto.v1 import student_pb2, student_pb2_grpc
 from preceptor_serving.engine_host.placement import in_child_process, in_this_process
@@ -88,6 +88,35 @@ async def test_a_run_from_opening_to_publishing(tmp_path):
             metrics = (await http.get("/metrics")).text
         assert 'preceptor_train_steps_total{outcome="repeated"} 1.0' in metrics
         assert f'preceptor_train_rows_total{{outcome="valid"}} {float(first.valid_rows)}' in metrics
+
+
+async def test_of_two_writers_only_the_later_one_trains_and_every_step_counts_once(tmp_path):
+    """Both hold connections of their own and send the same steps at the same time."""
+    async with student(tmp_path) as (house, stub), grpc.aio.insecure_channel(f"127.0.0.1:{house.grpc_port}") as channel:
+        other = student_pb2_grpc.StudentStub(channel)
+        older = (await told(stub.OpenRun(open_request()))).epoch
+        await take_step(stub, older, 1, seed=1)
+        await told(stub.Checkpoint(student_pb2.CheckpointRequest(run="r", epoch=older)))
+        newer = (await told(other.OpenRun(open_request()))).epoch
+        for step in (2, 3):
+            sent = (take_step(stub, older, step, seed=9), take_step(other, newer, step, seed=step))
+            refused, applied = await asyncio.gather(*sent, return_exceptions=True)
+            assert isinstance(refused, Fenced)
+            assert isinstance(applied, student_pb2.StepReply)
+            assert not applied.repeated_step
+        for call in (
+            stub.Checkpoint(student_pb2.CheckpointRequest(run="r", epoch=older)),
+            stub.Publish(student_pb2.PublishRequest(run="r", epoch=older)),
+        ):
+            with pytest.raises(Fenced):
+                await told(call)
+        both = await told(other.Publish(student_pb2.PublishRequest(run="r", epoch=newer)))
+    async with student(tmp_path / "alone") as (_, stub):
+        assert (await told(stub.OpenRun(open_request()))).epoch == 1
+        for step in (1, 2, 3):
+            await take_step(stub, 1, step, seed=step)
+        alone = await told(stub.Publish(student_pb2.PublishRequest(run="r", epoch=1)))
+    assert both.model.manifest_sha256 == alone.model.manifest_sha256
 
 
 async def test_a_run_that_nobody_opened_is_not_found(tmp_path):
