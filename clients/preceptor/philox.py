@@ -6,11 +6,14 @@ draw, because the counter is built from the draw's purpose:
 | use | key | counter words, lowest first |
 |---|---|---|
 | a rollout's token | the run's 64-bit seed | position, sample, prompt, step |
+| further draws of that token | the same | position + draw * 2^20, sample, prompt, step |
+| a rollout as a whole | the same | `WHOLE`, sample, prompt, step |
 | a teacher's `samples(n)` | the sequence's 64-bit `sample_seed` | draw, row, 0, `TEACHER_DOMAIN` |
 
 The key is (seed mod 2^32, seed div 2^32). A uniform number takes the upper 53 of the 64 bits that word 0, then word 1 spell
-(word 0 is the upper half), times 2^-53, so it lies in [0, 1). Constants and rounds follow Salmon et al., "Parallel random
-numbers: as easy as 1, 2, 3" (SC11).
+(word 0 is the upper half), times 2^-53, so it lies in [0, 1). Words 2 and 3 spell a second number, the coin of a behaviour
+policy; of a whole rollout words 0 and 1 are, all 64 bits of them, the seed of its teacher's draws. Constants and rounds follow
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11).
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from preceptor.errors import InvalidArgument
 U64 = NDArray[np.uint64]
 
 TEACHER_DOMAIN = 0x7465_6163  # keeps a teacher's draws apart from a run's, should both use one seed
+FURTHER_DRAW = 1 << 20  # above every position
+WHOLE = (1 << 32) - 1  # in the place of a position, which it never is
 ROUNDS = 10
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
@@ -52,6 +57,17 @@ def uniform_from_words(words: NDArray[np.uint32]) -> NDArray[np.float64]:
 def rollout_uniform(seed: int, step: ArrayLike, prompt: ArrayLike, sample: ArrayLike, position: ArrayLike) -> NDArray[np.float64]:
     """The number that draws token `position` of sample `sample` of prompt `prompt` in step `step`; arguments broadcast."""
     return uniform_from_words(philox4x32((position, sample, prompt, step), seed))
+
+
+def rollout_coin(seed: int, step: ArrayLike, prompt: ArrayLike, sample: ArrayLike, position: ArrayLike) -> NDArray[np.float64]:
+    """A second number for the same token, independent of `rollout_uniform`; position `WHOLE`: one for the whole rollout."""
+    return uniform_from_words(philox4x32((position, sample, prompt, step), seed)[..., 2:])
+
+
+def rollout_sample_seed(seed: int, step: ArrayLike, prompt: ArrayLike, sample: ArrayLike) -> U64:
+    """The `sample_seed` of what a teacher draws for this rollout."""
+    words = philox4x32((WHOLE, sample, prompt, step), seed).astype(np.uint64)
+    return (words[..., 0] << _WORD_BITS) | words[..., 1]
 
 
 def teacher_uniform(seed: ArrayLike, row: ArrayLike, draws: int) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from preceptor.client.connected import Connected
 from preceptor.client.sync import SyncLoop
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
+from preceptor.recipes.behaviour import BehaviourSpec
 from preceptor.types import Ids, ModelInfo, ModelRef, Rollout, RolloutId
 from preceptor_proto.v1 import rollout_pb2
 
@@ -75,6 +76,7 @@ class Prompt:
     samples: int = 1
     first_sample: int = 0
     attempt: int = 0
+    teacher_context: Ids | None = None  # what the teacher of a policy reads instead of `context`
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class GenerateOptions:
     write_logs: bool = False
     job: str = ""
     min_weight_step: int | None = None
+    policy: BehaviourSpec | None = None  # None: the student alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,7 @@ def generate_request(prompts: Iterable[Prompt], options: GenerateOptions) -> rol
         write_logs=options.write_logs,
         job=options.job,
         min_weight_step=options.min_weight_step,
+        policy_json=options.policy.to_json() if options.policy else "",
     )
     for one in prompts:
         request.prompts.add(
@@ -235,6 +239,7 @@ def generate_request(prompts: Iterable[Prompt], options: GenerateOptions) -> rol
             samples=one.samples,
             first_sample=one.first_sample,
             attempt=one.attempt,
+            teacher_context=None if one.teacher_context is None else wire.ids_to_proto(one.teacher_context),
         )
     return request
 

@@ -165,6 +165,12 @@ class RolloutSettings(SequenceSettings):
     max_versions: int = Field(default=2, ge=1)
     """Versions of the weights that are kept in memory; others are loaded again when they are needed."""
 
+    teacher: Text | None = None
+    """gRPC address of the teacher service that behaviour policies ask, host:port; unset: policies with a teacher are refused."""
+
+    teacher_api_key: SecretStr | None = None
+    """Key that is sent to that teacher; what policies score is charged to its tenant."""
+
     max_batch_items: int = Field(default=16_384, ge=1)
     """Most rollouts in one request."""
 

@@ -126,6 +126,10 @@ class TeacherCalls:
         """See `TeacherPort.describe`."""
         return await self.caller.call("Describe", request, teacher_pb2.DescribeReply, deadline_s=deadline_s)
 
+    async def score(self, request: teacher_pb2.ScoreRequest, *, deadline_s: float) -> teacher_pb2.ScoreReply:
+        """What a rollout service in this process asks for its behaviour policies."""
+        return await self.caller.call("Score", request, teacher_pb2.ScoreReply, deadline_s=deadline_s)
+
     async def grade(self, request: teacher_pb2.GradeRequest, *, deadline_s: float) -> teacher_pb2.GradeReply:
         """See `TeacherPort.grade`."""
         return await self.caller.call("Grade", request, teacher_pb2.GradeReply, deadline_s=deadline_s)

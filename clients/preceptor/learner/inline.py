@@ -1,7 +1,8 @@
 """`--inline`: the same services in this process, reached through the entry points that `preceptor serve` uses.
 
 The module behind each entry point of `preceptor.services` also has `inline(settings, queue)`: an asynchronous context manager
-around its started service, with the engine in a thread of this process, that gives a `Caller`. No socket is opened.
+around its started service, with the engine in a thread of this process, that gives a `Caller`. The rollout service is also lent
+the teacher that its behaviour policies ask. No socket is opened.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from preceptor.extras import pip_command, require_extra
 from preceptor.learner.callers import Caller, RolloutCalls, StudentCalls, TeacherCalls
 from preceptor.learner.connect import writers_of
 from preceptor.learner.ports import Ports
-from preceptor.queue import MemoryQueue, Queue
+from preceptor.queue import MemoryQueue
 
 GROUP = "preceptor.services"
 
-Inline = Callable[[ServiceSettings, Queue], AbstractAsyncContextManager[Caller]]
+Inline = Callable[..., AbstractAsyncContextManager[Caller]]
+"""(settings, queue), and for the rollout service `teacher`: whom its behaviour policies ask."""
 
 
 @asynccontextmanager
@@ -42,13 +44,14 @@ async def in_this_process(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(queue.close)
 
-        async def opened(settings: ServiceSettings) -> Caller:
-            return await stack.enter_async_context(find_inline(settings.section)(settings, queue))
+        async def opened(settings: ServiceSettings, **lent: TeacherCalls) -> Caller:
+            return await stack.enter_async_context(find_inline(settings.section)(settings, queue, **lent))
 
+        asked = TeacherCalls(await opened(teacher))
         yield Ports(
-            RolloutCalls(await opened(rollout)),
+            RolloutCalls(await opened(rollout, teacher=asked)),
             StudentCalls(await opened(student)),
-            TeacherCalls(await opened(teacher)),
+            asked,
             queue,
             {
                 name: RolloutCalls(await opened(rollout.model_copy(update={"model": f"{name}={folder}"})))

@@ -113,18 +113,20 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., extra_stop_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ...) -> None: ...
 
 class GeneratePrompt(_message.Message):
-    __slots__ = ("prompt", "context", "samples", "first_sample", "attempt")
+    __slots__ = ("prompt", "context", "samples", "first_sample", "attempt", "teacher_context")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     FIRST_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     prompt: int
     context: _common_pb2.TokenIds
     samples: int
     first_sample: int
     attempt: int
-    def __init__(self, prompt: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., samples: _Optional[int] = ..., first_sample: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+    teacher_context: _common_pb2.TokenIds
+    def __init__(self, prompt: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., samples: _Optional[int] = ..., first_sample: _Optional[int] = ..., attempt: _Optional[int] = ..., teacher_context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ("run", "step", "prompts", "sampling", "seed", "student_topk", "deterministic", "write_logs", "job", "min_weight_step", "policy_json")

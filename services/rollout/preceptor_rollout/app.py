@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 from preceptor.config.settings import RolloutSettings, ServiceSettings
 from preceptor.queue import Queue
+from preceptor_rollout.advisor import TeacherPort
 from preceptor_rollout.service import RolloutService
 from preceptor_serving.engine_host.placement import in_this_process
 from preceptor_serving.inline import InlineCaller, calling
@@ -18,6 +19,8 @@ def service(settings: ServiceSettings, /) -> int:
     return run_service(RolloutService(), settings)
 
 
-def inline(settings: ServiceSettings, queue: Queue) -> AbstractAsyncContextManager[InlineCaller]:
-    """The started service without doors, for the length of a block: `preceptor learn --inline`."""
-    return calling(RolloutService(queue, in_this_process), settings)
+def inline(
+    settings: ServiceSettings, queue: Queue, *, teacher: TeacherPort | None = None
+) -> AbstractAsyncContextManager[InlineCaller]:
+    """The started service without doors, for the length of a block: `preceptor learn --inline`. Policies ask `teacher`."""
+    return calling(RolloutService(queue, in_this_process, teacher), settings)

@@ -32,13 +32,15 @@ class Stretch:
     policy: NDArray[np.float32]
     behaviour: NDArray[np.float32]
     top_ids: NDArray[np.int64] | None = None  # [tokens, k]
+    provenance: NDArray[np.uint8] | None = None  # who chose each token; None: the student all of them
 
 
 def chunk_of(rollout: RolloutId, model: ModelRef, stretch: Stretch, reason: FinishReason | None = None, text: str = "") -> Chunk:
-    """The chunk of a stretch that the student drew under these weights."""
+    """The chunk of a stretch that was drawn under these weights of the student."""
+    by_student = np.full(len(stretch.ids), Provenance.STUDENT, np.uint8)
     behaviour = Behaviour(
         versions=np.full(len(stretch.ids), model.step, np.uint32),
-        provenance=np.full(len(stretch.ids), Provenance.STUDENT, np.uint8),
+        provenance=by_student if stretch.provenance is None else stretch.provenance,
         logprob_policy=stretch.policy,
         logprob_behaviour=stretch.behaviour,
     )

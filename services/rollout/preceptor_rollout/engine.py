@@ -15,13 +15,16 @@ import torch
 from preceptor.errors import Conflict, Unsupported, VersionGone
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_rollout import chunks
-from preceptor_rollout.calls import GENERATE, STUDENT
+from preceptor_rollout.calls import ANSWERED, GENERATE, GUIDED, LEFT, STUDENT
 from preceptor_rollout.growth import Growth
+from preceptor_rollout.guide import Question
 from preceptor_rollout.options import GenerationOptions
 from preceptor_rollout.student import Student, load_student
 from preceptor_rollout.texts import TextCalls, student_reply
+from preceptor_rollout.turns import Parked
 from preceptor_rollout.units import Unit
 from preceptor_rollout.vocabulary import Vocabulary
+from preceptor_serving.engine_host.frames import split_name
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_serving.models.versions import VersionLoader
 
@@ -44,6 +47,7 @@ class GenerationEngine:
         self._students: dict[ModelRef, Student] = {}  # the one used last at the end
         self._loader = VersionLoader(options.folder, options.dtype, options.device)
         self._add(load_student(options, self._loader, options.folder, self._vocabulary, None))
+        self._parked = Parked()
 
     def describe(self) -> tuple[ModelInfo, ...]:
         return tuple(student.info for student in reversed(self._students.values()))
@@ -52,7 +56,14 @@ class GenerationEngine:
         raise Unsupported("a rollout service does not score", field="method", value="score", hint="ask a teacher service")
 
     def methods(self) -> Mapping[str, Method]:
-        return {GENERATE: self._generate, STUDENT: self._student, **self._texts.methods()}
+        return {
+            ANSWERED: self._parked.answered,
+            GENERATE: self._generate,
+            GUIDED: self._guided,
+            LEFT: self._parked.left,
+            STUDENT: self._student,
+            **self._texts.methods(),
+        }
 
     def load_version(self, version: ModelRef, folder: str) -> None:
         if version not in self._students:
@@ -65,6 +76,7 @@ class GenerationEngine:
 
     def close(self) -> None:
         self._students.clear()
+        self._parked.clear()
 
     def _add(self, student: Student) -> None:
         """Keeps it, and lets go of those not used for longest. Whoever needs one of them again loads it again."""
@@ -82,12 +94,20 @@ class GenerationEngine:
     def _generate(self, payload: bytes) -> Iterator[bytes]:
         """`Unit` in, lists of chunks out; an empty list whenever `TURN_S` has passed, so that others get their turn."""
         unit = Unit.from_bytes(payload)
-        growth = Growth(self._find(unit.version), unit.request, self.options.log_chunk_tokens)
         began = time.monotonic()
-        for due in growth.steps():
+        for due in self._growth(unit).steps():
+            assert not isinstance(due, Question), "a unit with a teacher in its loop is called with GUIDED"
             if due or time.monotonic() - began > TURN_S:
                 yield chunks.to_bytes(due)
                 began = time.monotonic()
+
+    def _guided(self, payload: bytes) -> Iterator[bytes]:
+        """The name and the `Unit` of one with a teacher in its loop in, turns out."""
+        name, unit = split_name(payload)
+        yield from self._parked.begin(name, self._growth(Unit.from_bytes(unit)).steps())
+
+    def _growth(self, unit: Unit) -> Growth:
+        return Growth(self._find(unit.version), unit.request, self.options.log_chunk_tokens)
 
     def _student(self, payload: bytes) -> Iterator[bytes]:
         """Nothing in; RolloutDescribeReply of the newest version out."""

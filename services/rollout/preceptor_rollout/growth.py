@@ -6,7 +6,7 @@ no token depends on when its neighbours end. Otherwise sequences that ended leav
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,24 +15,18 @@ from torch import Tensor
 
 from preceptor import wire
 from preceptor.errors import Corrupt
-from preceptor.philox import rollout_uniform
-from preceptor.types import FinishReason, RolloutId
-from preceptor_proto.v1 import rollout_pb2
+from preceptor.types import FinishReason, Ids
+from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 from preceptor_rollout.chunks import Chunk, Stretch, chunk_of
 from preceptor_rollout.decoding import Decoder
-from preceptor_rollout.sampling import Drawn, SamplingRule, draw_tokens
+from preceptor_rollout.guide import Drawn, Guide, Question, Row
+from preceptor_rollout.policies.base import Chance
+from preceptor_rollout.sampling import Reading, SamplingRule, likeliest, read_rows
 from preceptor_rollout.stops import StopRules
 from preceptor_rollout.student import Student
 from preceptor_rollout.units import rollouts_of
 
-
-@dataclass(slots=True)
-class Row:
-    """One sequence of the batch."""
-
-    rollout: RolloutId
-    ids: list[int] = field(default_factory=list)  # the response so far
-    open: bool = True
+Steps = Generator[list[Chunk] | Question, teacher_pb2.ScoreReply | None, None]
 
 
 @dataclass(slots=True)
@@ -42,14 +36,16 @@ class Columns:
     ids: list[NDArray[np.int64]] = field(default_factory=list)
     policy: list[NDArray[np.float32]] = field(default_factory=list)
     behaviour: list[NDArray[np.float32]] = field(default_factory=list)
+    provenance: list[NDArray[np.uint8]] = field(default_factory=list)
     top_ids: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def add(self, drawn: Drawn) -> None:
+    def add(self, drawn: Drawn, top_ids_bk: Tensor | None) -> None:
         self.ids.append(drawn.ids_b.cpu().numpy())
         self.policy.append(drawn.policy_b.cpu().numpy())
         self.behaviour.append(drawn.behaviour_b.cpu().numpy())
-        if drawn.top_ids_bk is not None:
-            self.top_ids.append(drawn.top_ids_bk.cpu().numpy())
+        self.provenance.append(drawn.provenance_b)
+        if top_ids_bk is not None:
+            self.top_ids.append(top_ids_bk.cpu().numpy())
 
 
 class Growth:
@@ -59,17 +55,26 @@ class Growth:
         self._student, self._request, self._chunk_tokens = student, request, chunk_tokens
         self._rule = SamplingRule.of(request.sampling)
         self._stops = StopRules.of(request.sampling, student.eos_ids)
-        self._rows = [Row(rollout) for rollout in rollouts_of(request)]
+        named = zip(rollouts_of(request), read_contexts(request), strict=True)
+        self._rows = [Row(rollout, context) for rollout, context in named]
+        self._guide = Guide(request, student.vocabulary.size)
         contexts = [wire.ids_from_proto(prompt.context) for prompt in request.prompts]
         self._decoder = Decoder(student.model, contexts, [prompt.samples for prompt in request.prompts])
         self._columns = Columns()
 
-    def steps(self) -> Iterator[list[Chunk]]:
-        """After every token: the chunks that are due, often none. Nothing is computed between one and the next."""
+    def steps(self) -> Steps:
+        """After every token: the chunks that are due, often none. Nothing is computed between one and the next.
+
+        A question wants to be sent its reply; the token that it is about is drawn from both.
+        """
         logits_bv = self._decoder.first()
         for position in range(self._stops.max_new_tokens):
-            drawn = self._draw(logits_bv, position)
-            self._columns.add(drawn)
+            chance = self._chance(position)
+            reading = self._read(logits_bv, chance)
+            question = self._guide.question(self._rows, reading, chance)
+            reply = None if question is None else (yield question)
+            drawn = self._guide.choose(reading, chance, question, reply)
+            self._columns.add(drawn, self._top_ids(reading))
             due = self._ended()
             still_open = any(row.open for row in self._rows)
             at_boundary = (position + 1) % self._chunk_tokens == 0
@@ -84,14 +89,19 @@ class Growth:
                 next_ids_b = next_ids_b[self._rows_to_keep()]
             logits_bv = self._decoder.next(next_ids_b)
 
-    def _draw(self, logits_bv: Tensor, position: int) -> Drawn:
+    def _chance(self, position: int) -> Chance:
+        names = [row.rollout for row in self._rows]
+        prompts, samples = np.array([name.prompt for name in names]), np.array([name.sample for name in names])
+        return Chance(self._request.seed, self._request.step, prompts, samples, np.full(len(names), position))
+
+    def _read(self, logits_bv: Tensor, chance: Chance) -> Reading:
         if not bool(logits_bv.amax(-1).isfinite().all()):
             step = self._student.info.model.step
             raise Corrupt("the student's logits are not numbers", field="weights", value=f"step {step}")
-        names = [row.rollout for row in self._rows]
-        prompts, samples = np.array([name.prompt for name in names]), np.array([name.sample for name in names])
-        uniform_b = rollout_uniform(self._request.seed, self._request.step, prompts, samples, position)
-        return draw_tokens(logits_bv, uniform_b, self._rule, self._student.vocabulary.size, self._request.student_topk)
+        return read_rows(logits_bv, chance.token_b, self._rule, self._student.vocabulary.size)
+
+    def _top_ids(self, reading: Reading) -> Tensor | None:
+        return likeliest(reading.policy_bt, self._request.student_topk) if self._request.student_topk else None
 
     def _ended(self) -> list[Chunk]:
         """Takes the newest token of every open sequence, and closes those that end with it."""
@@ -124,7 +134,15 @@ class Growth:
             ids=np.array([ids_b[index] for ids_b in columns.ids], np.uint32),
             policy=np.array([policy_b[index] for policy_b in columns.policy], np.float32),
             behaviour=np.array([behaviour_b[index] for behaviour_b in columns.behaviour], np.float32),
+            provenance=np.array([provenance_b[index] for provenance_b in columns.provenance], np.uint8),
             top_ids=np.stack([top_bk[index] for top_bk in columns.top_ids]) if columns.top_ids else None,
         )
         text = self._stops.trimmed(self._student.vocabulary.text(row.ids)) if reason else ""
         return chunk_of(row.rollout, self._student.info.model, stretch, reason, text)
+
+
+def read_contexts(request: rollout_pb2.GenerateRequest) -> Iterator[Ids]:
+    """What the teacher of a policy reads before each response."""
+    for prompt in request.prompts:
+        context = prompt.teacher_context if prompt.HasField("teacher_context") else prompt.context
+        yield from [wire.ids_from_proto(context)] * prompt.samples

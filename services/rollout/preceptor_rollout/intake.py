@@ -41,10 +41,6 @@ def check_request(request: rollout_pb2.GenerateRequest, info: ModelInfo, bounds:
 
 
 def _check_whole(request: rollout_pb2.GenerateRequest, info: ModelInfo, *, has_logs: bool) -> None:
-    if request.policy_json:
-        raise Unsupported(
-            "this service draws from the student alone", field="policy_json", value=request.policy_json, limit="nothing"
-        )
     if request.deterministic and not info.capabilities.deterministic:
         raise Unsupported(
             f"deterministic mode needs f32 on a CPU; {info.model.name} runs otherwise",
@@ -89,6 +85,8 @@ def _check_prompt(prompt: Prompt, field: str, info: ModelInfo, longest: int, max
     worst = int(ids.max())
     if worst >= info.tokenizer_size:
         _refuse(f"{field}.context", worst, f"ids < {info.tokenizer_size}")
+    if prompt.HasField("teacher_context") and not prompt.teacher_context.u32le:
+        _refuse(f"{field}.teacher_context", "0 tokens", ">= 1 token, or no such field")
     _check_word(prompt.prompt, f"{field}.prompt")
     _check_word(prompt.first_sample + prompt.samples - 1, f"{field}.first_sample")
 

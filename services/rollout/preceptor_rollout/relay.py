@@ -20,6 +20,7 @@ from preceptor.queue.writer import LogsAndTasks
 from preceptor.types import RolloutId
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 from preceptor_rollout import chunks
+from preceptor_rollout.advisor import Advisor, teacher_in_loop
 from preceptor_rollout.calls import GENERATE
 from preceptor_rollout.chunks import Chunk
 from preceptor_rollout.gate import Gate, Turn
@@ -76,9 +77,16 @@ class Relay:
     """Answers checked requests."""
 
     def __init__(
-        self, engine: EngineChannel, versions: Versions, gate: Gate, queue: LogsAndTasks | None, batch_tokens: int
+        self,
+        engine: EngineChannel,
+        versions: Versions,
+        gate: Gate,
+        queue: LogsAndTasks | None,
+        advisor: Advisor,
+        batch_tokens: int,
     ) -> None:
         self._engine, self._versions, self._gate, self._queue = engine, versions, gate, queue
+        self._advisor = advisor
         self._batch_tokens = batch_tokens
         self._numbers = itertools.count()
 
@@ -114,7 +122,7 @@ class Relay:
             await turn.granted
             version = self._versions.of(unit.run, _min_step(unit))
             turn.tokens = sum(prompt_tokens(prompt) for prompt in unit.prompts)
-            async with aclosing(self._chunks(Unit(version.ref, unit), version, call)) as lists:
+            async with aclosing(self._chunks(Unit(version.ref, unit), version, flow.job, call)) as lists:
                 async for due in lists:
                     turn.tokens += sum(len(chunks.response_of(chunk).response.u32le) // 4 for chunk in due)
                     for reply in await _taken(due, rollouts):
@@ -133,11 +141,15 @@ class Relay:
                 writer = LogWriter(self._queue, LogName.of(flow.tenant, flow.job, rollout))
             yield OpenRollout(rollout, context, writer)
 
-    async def _chunks(self, unit: Unit, version: Version, call: Call) -> AsyncGenerator[list[Chunk]]:
+    async def _chunks(self, unit: Unit, version: Version, job: str, call: Call) -> AsyncGenerator[list[Chunk]]:
         """Lists of chunks as the engine sends them. A version that it let go of is loaded again, once."""
+        behaviour = teacher_in_loop(unit.request)
         for last_try in (False, True):
             try:
-                stream = self._engine.stream(GENERATE, unit.to_bytes(), timeout_s=call.remaining_s())
+                if behaviour is None:
+                    stream = self._engine.stream(GENERATE, unit.to_bytes(), timeout_s=call.remaining_s())
+                else:
+                    stream = self._advisor.chunks(unit, behaviour, job, call)
                 async with aclosing(stream) as replies:
                     async for reply in replies:
                         if reply:

@@ -40,34 +40,44 @@ class SamplingRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """One token for each sequence, and what it was drawn from."""
+class Reading:
+    """A row of the head for each sequence, and the student's own draw from it."""
 
+    policy_bt: Tensor  # log-probabilities under the temperature alone
+    kept_bt: Tensor  # the same where truncation keeps an id, -inf elsewhere
+    log_mass_b: Tensor  # of what is kept: 0 where that is everything
     ids_b: Tensor
-    policy_b: Tensor  # log-probability under the temperature alone
-    behaviour_b: Tensor  # log-probability as drawn
-    top_ids_bk: Tensor | None  # the policy's k likeliest tokens
+
+    @property
+    def log_probs_bt(self) -> Tensor:
+        """What the student draws from, normalised."""
+        return self.kept_bt - self.log_mass_b[:, None]
+
+    @property
+    def own_b(self) -> Tensor:
+        """The log-probability of the student's own draw."""
+        return self.kept_bt.gather(1, self.ids_b[:, None])[:, 0] - self.log_mass_b
 
 
 @torch.inference_mode()
-def draw_tokens(
-    logits_bv: Tensor, uniform_b: NDArray[np.float64], rule: SamplingRule, tokenizer_size: int, student_topk: int
-) -> Drawn:
-    """A token for each row from its number in [0, 1)."""
+def read_rows(logits_bv: Tensor, uniform_b: NDArray[np.float64], rule: SamplingRule, tokenizer_size: int) -> Reading:
+    """The student's own token for each row from its number in [0, 1), and what it was drawn from."""
     policy_bv = policy_log_probs(logits_bv, rule.temperature)
     policy_bt = policy_bv[:, :tokenizer_size]
+    nothing_b = torch.zeros_like(policy_bt[:, 0])
     if rule.temperature == 0:
         ids_b = policy_bt.argmax(-1)  # the first of equals
-        policy_b = _at(policy_bt, ids_b)
-        behaviour_b = torch.zeros_like(policy_b)
-    else:
-        kept_bt = truncated(policy_bt, rule)
-        ids_b = draw(kept_bt, uniform_b[:, None])[:, 0]
-        policy_b = _at(policy_bt, ids_b)
-        everything = kept_bt is policy_bt and policy_bt.shape == policy_bv.shape
-        behaviour_b = policy_b if everything else policy_b - log_mass(kept_bt)
-    top_ids_bk = topk_lowest_id(policy_bt, student_topk)[1] if student_topk else None
-    return Drawn(ids_b, policy_b, behaviour_b, top_ids_bk)
+        kept_bt = torch.full_like(policy_bt, -torch.inf).scatter_(1, ids_b[:, None], 0.0)
+        return Reading(policy_bt, kept_bt, nothing_b, ids_b)
+    kept_bt = truncated(policy_bt, rule)
+    everything = kept_bt is policy_bt and policy_bt.shape == policy_bv.shape
+    ids_b = draw(kept_bt, uniform_b[:, None])[:, 0]
+    return Reading(policy_bt, kept_bt, nothing_b if everything else log_mass(kept_bt), ids_b)
+
+
+def likeliest(policy_bt: Tensor, count: int) -> Tensor:
+    """The policy's so many likeliest tokens, ties by the lower id."""
+    return topk_lowest_id(policy_bt, count)[1]
 
 
 def policy_log_probs(logits_bv: Tensor, temperature: float) -> Tensor:
@@ -94,7 +104,3 @@ def truncated(log_probs_bt: Tensor, rule: SamplingRule) -> Tensor:
 def log_mass(log_probs_bt: Tensor) -> Tensor:
     """Log of each row's total probability."""
     return log_probs_bt.double().logsumexp(-1).float()
-
-
-def _at(log_probs_bt: Tensor, ids_b: Tensor) -> Tensor:
-    return log_probs_bt.gather(1, ids_b[:, None])[:, 0]

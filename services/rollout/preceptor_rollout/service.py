@@ -16,6 +16,7 @@ from preceptor.limits import check_name
 from preceptor.queue import Queue
 from preceptor.types import ModelInfo
 from preceptor_proto.v1 import rollout_pb2
+from preceptor_rollout.advisor import Advisor, TeacherLink, TeacherPort
 from preceptor_rollout.calls import PIECES, RENDER, STUDENT
 from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
@@ -49,6 +50,7 @@ class Running:
     info: ModelInfo
     versions: Versions
     relay: Relay
+    advisor: Advisor
     bounds: Bounds
     meters: GenerationMeters
     lifecycle: Lifecycle
@@ -58,13 +60,16 @@ class RolloutService:
     """A `preceptor_serving.service.Service`.
 
     `queue` holds the response logs; the one of the settings is opened where none is given, and without either no logs are
-    written. `place_engine` decides where the engine runs.
+    written. `place_engine` decides where the engine runs. Policies ask `teacher`, or the one of the settings where none is given.
     """
 
     name = "rollout"
 
-    def __init__(self, queue: Queue | None = None, place_engine: PlaceEngine = in_child_process) -> None:
-        self._queue, self._place_engine = queue, place_engine
+    def __init__(
+        self, queue: Queue | None = None, place_engine: PlaceEngine = in_child_process, teacher: TeacherPort | None = None
+    ) -> None:
+        self._queue, self._place_engine, self._teacher = queue, place_engine, teacher
+        self._link: TeacherLink | None = None
         self._opened: list[Queue] = []
         self._engine: EngineChannel | None = None
         self._roots: list[Path] = []
@@ -95,6 +100,8 @@ class RolloutService:
         if self._queue is None and (opened := await queue_of(settings)):
             self._queue = opened
             self._opened.append(opened)
+        if self._teacher is None and settings.teacher:
+            self._teacher = self._link = TeacherLink(settings, settings.teacher)
         context.lifecycle.loading(f"loading student {spec.name}")
         self._engine = engine = self._place_engine(spec, context)
         await engine.start()
@@ -103,14 +110,17 @@ class RolloutService:
         base = Version(info.model, Path(spec.options["folder"]))
         versions = Versions(engine, base, folders_under(self._roots))
         gate = Gate(settings.running_units, settings.max_queue_tasks)
-        relay = Relay(engine, versions, gate, self._queue, settings.batch_tokens)
+        advisor = Advisor(engine, self._teacher, info.tokenizer_sha256)
+        relay = Relay(engine, versions, gate, self._queue, advisor, settings.batch_tokens)
         bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens)
         meters = GenerationMeters(context.meters.registry, lambda: gate.waiting)
-        self._running = Running(engine, student, info, versions, relay, bounds, meters, context.lifecycle)
+        self._running = Running(engine, student, info, versions, relay, advisor, bounds, meters, context.lifecycle)
 
     async def stop(self) -> None:
         if self._engine is not None:
             await self._engine.stop()
+        if self._link is not None:
+            await self._link.close()
         for queue in self._opened:
             await queue.close()
 
@@ -142,6 +152,7 @@ class RolloutService:
         require_owner(self._roots, request.run, call.identity)
         flow = FlowKey(running.info.model.name, call.identity.tenant, call.identity.job_for(request.job), BAND)
         check_request(request, running.info, running.bounds, has_logs=self._queue is not None)
+        running.advisor.check(request)
         async with aclosing(running.relay.replies(request, call, flow)) as replies:
             async for reply in replies:
                 running.meters.count(reply)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preceptor.philox import rollout_uniform
-from preceptor_rollout.sampling import SamplingRule, draw_tokens
+from preceptor_rollout.sampling import Reading, SamplingRule, likeliest, read_rows
 
 LOGITS = torch.tensor([2.0, 0.5, 2.0, -1.0, 0.0, 1.0, -0.5, 4.0])  # the last row of the head stands for no token
 SIZE = 7
@@ -25,6 +25,10 @@ RULES = [
     SamplingRule(top_p=0.7),
     SamplingRule(temperature=1.5, top_p=0.8, top_k=5),
 ]
+
+
+def policy_of(read: Reading) -> torch.Tensor:
+    return read.policy_bt.gather(1, read.ids_b[:, None])[:, 0]
 
 
 def exact(logits: list[float], rule: SamplingRule) -> tuple[list[float], list[float]]:
@@ -45,7 +49,7 @@ def exact(logits: list[float], rule: SamplingRule) -> tuple[list[float], list[fl
 def test_draws_follow_the_exact_distribution(rule):
     policy, behaviour = exact(LOGITS.tolist(), rule)
     uniform = rollout_uniform(11, 0, np.arange(DRAWS), 0, 0)
-    drawn = draw_tokens(LOGITS.expand(DRAWS, -1), uniform, rule, SIZE, 0)
+    drawn = read_rows(LOGITS.expand(DRAWS, -1), uniform, rule, SIZE)
     counts = np.bincount(drawn.ids_b.numpy(), minlength=SIZE)
     possible = [token for token in range(SIZE) if behaviour[token] > 0]
     assert counts[[token for token in range(SIZE) if behaviour[token] == 0]].sum() == 0
@@ -54,28 +58,28 @@ def test_draws_follow_the_exact_distribution(rule):
     assert chi2 < CHI2_LIMIT[len(possible) - 1]
     for token in possible:
         at = (drawn.ids_b == token).nonzero()[0]
-        assert drawn.policy_b[at].item() == pytest.approx(math.log(policy[token]), abs=1e-5)
-        assert drawn.behaviour_b[at].item() == pytest.approx(math.log(behaviour[token]), abs=1e-5)
+        assert policy_of(drawn)[at].item() == pytest.approx(math.log(policy[token]), abs=1e-5)
+        assert drawn.own_b[at].item() == pytest.approx(math.log(behaviour[token]), abs=1e-5)
 
 
 def test_temperature_0_takes_the_first_of_the_likeliest_with_certainty():
-    drawn = draw_tokens(LOGITS[None], np.array([0.999]), SamplingRule(temperature=0.0), SIZE, 0)
-    assert (drawn.ids_b.item(), drawn.behaviour_b.item()) == (0, 0.0)
-    assert drawn.policy_b.item() == pytest.approx(LOGITS.log_softmax(-1)[0].item(), abs=1e-6)
+    drawn = read_rows(LOGITS[None], np.array([0.999]), SamplingRule(temperature=0.0), SIZE)
+    assert (drawn.ids_b.item(), drawn.own_b.item()) == (0, 0.0)
+    assert policy_of(drawn).item() == pytest.approx(LOGITS.log_softmax(-1)[0].item(), abs=1e-6)
 
 
 def test_without_truncation_behaviour_is_policy_to_the_bit():
-    drawn = draw_tokens(LOGITS[None, :SIZE], np.array([0.3]), SamplingRule(temperature=0.7), SIZE, 0)
-    assert torch.equal(drawn.policy_b, drawn.behaviour_b)
+    drawn = read_rows(LOGITS[None, :SIZE], np.array([0.3]), SamplingRule(temperature=0.7), SIZE)
+    assert torch.equal(policy_of(drawn), drawn.own_b)
 
 
 def test_top_ids_are_the_likeliest_real_tokens_ties_by_lower_id():
-    drawn = draw_tokens(LOGITS[None], np.array([0.5]), SamplingRule(), SIZE, 3)
-    assert drawn.top_ids_bk.tolist() == [[0, 2, 5]]
+    drawn = read_rows(LOGITS[None], np.array([0.5]), SamplingRule(), SIZE)
+    assert likeliest(drawn.policy_bt, 3).tolist() == [[0, 2, 5]]
 
 
 def test_top_p_cuts_a_tie_by_the_lower_id():
-    drawn = draw_tokens(torch.zeros(64, 4), np.linspace(0, 1 - 2**-53, 64), SamplingRule(top_p=0.4), 4, 0)
+    drawn = read_rows(torch.zeros(64, 4), np.linspace(0, 1 - 2**-53, 64), SamplingRule(top_p=0.4), 4)
     assert set(drawn.ids_b.tolist()) == {0, 1}
 
 
@@ -88,10 +92,10 @@ def test_top_p_cuts_a_tie_by_the_lower_id():
 )
 def test_the_drawn_token_is_always_one_that_can_be_drawn(logits, u, top_p, top_k, temperature):
     rule = SamplingRule(temperature, top_p, top_k)
-    drawn = draw_tokens(torch.tensor([logits]), np.array([u]), rule, len(logits), len(logits))
-    policy, behaviour = drawn.policy_b.item(), drawn.behaviour_b.item()
+    drawn = read_rows(torch.tensor([logits]), np.array([u]), rule, len(logits))
+    policy, behaviour = policy_of(drawn).item(), drawn.own_b.item()
     assert 0 <= drawn.ids_b.item() < len(logits)
     assert math.isfinite(behaviour)
     assert policy - 1e-5 <= behaviour <= 1e-5
     if top_k:
-        assert drawn.ids_b.item() in drawn.top_ids_bk[0, :top_k].tolist()
+        assert drawn.ids_b.item() in likeliest(drawn.policy_bt, top_k)[0].tolist()

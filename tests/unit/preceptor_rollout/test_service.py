@@ -154,14 +154,14 @@ async def test_an_engine_that_is_not_exact_refuses_deterministic_mode():
         assert len(await collect(client, prompts_of(1), options())) == 2
 
 
-async def test_a_behaviour_policy_is_refused_and_not_ignored():
+async def test_a_policy_that_is_none_is_refused_and_not_ignored():
     async with serving() as (house, _):
         message = request({0: [1, 5]}, policy_json='{"mix": 0.5}')
         async with wire_connection(house) as connection:
             calls = RolloutCalls(GrpcCaller(connection, ROLLOUT))
-            with pytest.raises(Unsupported) as failed:
+            with pytest.raises(InvalidArgument) as failed:
                 await anext(calls.generate(message, deadline_s=10))
-    assert failed.value.field == "policy_json"
+    assert failed.value.field == "policy_json.policy"
 
 
 # ---------------------------------------------------------------- response logs

@@ -23,7 +23,7 @@ def draw(log_probs_nt: Tensor, uniform_nd: NDArray[np.float64]) -> Tensor:
     uniform = torch.from_numpy(uniform_nd).to(log_probs_nt.device)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        mass = log_probs_nt[part].double().exp_().cumsum_(-1)
+        mass = log_probs_nt[part].to(torch.float64, copy=True).exp_().cumsum_(-1)
         total = mass[:, -1:].contiguous()
         found = torch.searchsorted(mass, uniform[part] * total, right=True)
         # Should rounding carry u * total up to the total, the last token with any mass is the one meant.
