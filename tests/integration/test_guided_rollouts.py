@@ -86,7 +86,10 @@ async def test_columns_are_those_of_both_models_computed_afterwards():
                 assert listed_r[torch.from_numpy(who == Provenance.ACCEPTED)].all()
             assert rollout.behaviour.logprob_behaviour == pytest.approx(expected.numpy(), abs=1e-4)
             assert rollout.behaviour.logprob_policy == pytest.approx(s_r.numpy(), abs=1e-4)
-    assert {*np.concatenate([one.behaviour.provenance for one in skd.values()])} == {Provenance.ACCEPTED, Provenance.REPLACED}
+    assert {*np.concatenate([np.asarray(one.behaviour.provenance) for one in skd.values()])} == {
+        Provenance.ACCEPTED,
+        Provenance.REPLACED,
+    }
 
 
 async def test_only_accepted_tokens_enter_the_log_with_who_chose_them():
@@ -98,7 +101,7 @@ async def test_only_accepted_tokens_enter_the_log_with_who_chose_them():
         ids = np.concatenate([wire.ids_from_proto(entry.segment.response) for entry in view.entries])
         who = b"".join(entry.behaviour.provenance_u8 for entry in view.entries)
         assert ids.tolist() == rollout.sequence.response_ids.tolist()
-        assert who == rollout.behaviour.provenance.tobytes()
+        assert who == np.asarray(rollout.behaviour.provenance).tobytes()
         assert view.finish_reason == rollout.finish_reason
 
 

@@ -16,11 +16,13 @@ from preceptor.errors import InvalidArgument
 from preceptor.philox import FURTHER_DRAW, WHOLE, rollout_coin, rollout_sample_seed, rollout_uniform, teacher_uniform
 from preceptor.recipes.behaviour import BehaviourSpec, behaviour_from_json
 from preceptor.recipes.policies import POLICIES as SPECS
+from preceptor.recipes.policies.mixture import MixtureParams
 from preceptor.recipes.schema import OpUse
 from preceptor.types import Provenance
 from preceptor_rollout.guide import policy_of
 from preceptor_rollout.policies import POLICIES
 from preceptor_rollout.policies.base import Advice, Chance, Proposed, at
+from preceptor_rollout.policies.mixture import Mixture
 from preceptor_rollout.policies.trust_region import blend, largest_share
 from preceptor_rollout.sampling import SamplingRule, read_rows
 from preceptor_serving.models.draw import draw
@@ -234,8 +236,8 @@ def test_every_spec_has_its_policy_and_every_policy_its_spec():
 def test_ramps_are_evaluated_at_the_step_that_the_rollouts_are_for():
     ramp = {"schedule": "linear", "start": 1.0, "end": 0.0, "steps": 4}
     text = BehaviourSpec(policy=OpUse(op="mixture", params={"coefficient": ramp}), teacher="t").to_json()
-    shares = [policy_of(request({0: [1]}, policy_json=text, step=step)).share for step in (0, 1, 4)]
-    assert shares == [1.0, 0.75, 0.0]
+    policies = [policy_of(request({0: [1]}, policy_json=text, step=step)) for step in (0, 1, 4)]
+    assert policies == [Mixture(MixtureParams(coefficient=share)) for share in (1.0, 0.75, 0.0)]
 
 
 @pytest.mark.parametrize(

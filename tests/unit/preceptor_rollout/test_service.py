@@ -92,7 +92,7 @@ async def test_what_the_template_refuses_is_the_callers_mistake(tmp_path):
 
 
 async def test_the_door_gives_what_the_engine_draws(engine):
-    want = draw(engine, request({p.prompt: p.context for p in prompts_of(4)}, 2, deterministic=True))
+    want = draw(engine, request({p.prompt: p.context.tolist() for p in prompts_of(4)}, 2, deterministic=True))
     async with serving() as (_, client):
         got = by_name(await collect(client, prompts_of(4), options(deterministic=True)))
     assert {name: bits(one) for name, one in got.items()} == {name: bits(one) for name, one in want.items()}
@@ -102,9 +102,9 @@ async def test_the_door_gives_what_the_engine_draws(engine):
 async def test_the_sync_client_sorts_what_it_collects():
     async with serving() as (house, _):
 
-        def use() -> list[Rollout]:
+        def use():
             with RolloutClient(f"127.0.0.1:{house.grpc_port}") as client:
-                return client.generate(prompts_of(3), options(max_new_tokens=3))
+                return by_name(client.generate(prompts_of(3), options(max_new_tokens=3))).values()
 
         rollouts = await asyncio.to_thread(use)
     assert list(by_name(rollouts)) == sorted(by_name(rollouts)) == [(p, s) for p in range(3) for s in range(2)]
@@ -202,6 +202,8 @@ async def test_every_append_pokes_the_tasks_on_the_log():
     async with serving(queue) as (_, client):
         await collect(client, prompts_of(1), options(write_logs=True))
     after = await queue.task_info(flow, "t")
+    assert before
+    assert after
     assert (before.state, after.state) == (TaskState.IDLE, TaskState.READY)
 
 
@@ -317,7 +319,7 @@ async def test_a_run_draws_from_the_version_it_loaded_and_others_do_not(tmp_path
         other = by_name(await collect(client, prompts_of(2), options(deterministic=True, run="another")))
         assert (await client.describe()).student.model == ref
     assert {one.model for one in after.values()} == {ref}
-    assert {step for one in after.values() for step in one.behaviour.versions.tolist()} == {4}
+    assert {step for one in after.values() for step in np.asarray(one.behaviour.versions).tolist()} == {4}
     assert {name: bits(one) for name, one in other.items()} == {name: bits(one) for name, one in before.items()}
     assert {name: bits(one) for name, one in after.items()} != {name: bits(one) for name, one in before.items()}
 
