@@ -13,7 +13,7 @@ import yaml
 from preceptor.errors import Conflict
 from preceptor.learner.plan import RunPlan
 from preceptor.limits import check_name
-from preceptor.recipes import Recipe
+from preceptor.recipes import Recipe, recipe_from
 
 DEFAULT_ROOT = Path("runs")
 
@@ -85,7 +85,8 @@ class RunFolder:
         if known := json.loads(self.options.read_text(encoding="utf-8")) if self.options.exists() else options:
             _refuse_change("options", cast(dict[str, Any], known), options)
         before: Any = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
-        _refuse_change("recipe", before, yaml.safe_load(recipe))
+        # Fields that a later version has added stand at their defaults, which are what the run was started with.
+        _refuse_change("recipe", recipe_from(before).model_dump(mode="json"), yaml.safe_load(recipe))
 
 
 def with_whole_paths(recipe: Recipe) -> Recipe:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -332,6 +333,17 @@ def test_a_run_folder_is_taken_up_by_the_same_recipe_only(tmp_path: Path) -> Non
         folder.prepare(plan(control="permute_scores"), resume=True)
     with pytest.raises(InvalidArgument):
         RunFolder.of(tmp_path, "../elsewhere")
+
+
+def test_a_run_goes_on_under_a_version_that_has_more_fields(tmp_path: Path) -> None:
+    folder = RunFolder.of(tmp_path, RUN)
+    folder.prepare(plan(), resume=False)
+    written = yaml.safe_load(folder.recipe.read_text())
+    del written["alarms"], written["schedule"]["staleness"]
+    folder.recipe.write_text(yaml.safe_dump(written))
+    assert folder.prepare(plan(), resume=True)
+    with pytest.raises(Conflict, match="schedule"):
+        folder.prepare(plan(deterministic=False, staleness=1), resume=True)
 
 
 def test_the_recipe_in_a_run_folder_is_the_one_that_runs(tmp_path: Path) -> None:
