@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,33 @@ async def inline(recipe_name: str, runs: Path, writers: str | None = None) -> Pa
     return runs / "n3"
 
 
+def buckets(student, teacher, *lists):
+    """Log-probabilities of both sides on these tokens, everywhere else at -inf, and of their tails."""
+    members = torch.zeros_like(teacher, dtype=torch.bool).scatter(-1, torch.cat(lists, -1), value=True)
+    inside = [side.masked_fill(~members, -torch.inf) for side in (student, teacher)]
+    tails = [side.masked_fill(members, -torch.inf).logsumexp(-1, keepdim=True) for side in (student, teacher)]
+    return tuple(torch.cat([one, tail], -1) for one, tail in zip(inside, tails, strict=True))
+
+
+def skewed(student, teacher, rollouts, settings):
+    lists = (teacher.topk(settings.top_k).indices, rollouts.top_ids_BRk, rollouts.response_BR[..., None])
+    p, q = buckets(student, teacher, *lists)
+    mixed = torch.logaddexp(p + math.log(0.1), q + math.log(0.9))
+    there = p > -torch.inf
+    return (p.exp() * (p.where(there, 0.0) - mixed.where(there, 0.0))).sum(-1)
+
+
+def forward_top16(student, teacher, rollouts, settings):
+    p, q = buckets(student, teacher, teacher.topk(16).indices, rollouts.response_BR[..., None])
+    there = q > -torch.inf
+    return (q.exp() * (q.where(there, 0.0) - p.where(there, 0.0))).sum(-1)
+
+
 @pytest.mark.parametrize(
     ("recipe", "objective", "writers"),
     [
+        pytest.param("distillm", skewed, None, marks=pytest.mark.slow),
+        pytest.param("off-policy-kd", forward_top16, f"tiny-teacher={PAIR / 'teacher'}", marks=pytest.mark.slow),
         ("tiny-reverse-kl", reverse_kl_tail, None),
         ("tiny-k1", k1_policy_gradient, None),
         ("tiny-sft", log_likelihood, f"tiny-teacher={PAIR / 'teacher'}"),

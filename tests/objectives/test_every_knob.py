@@ -85,6 +85,9 @@ CASES = {
         lambda p: with_(FKL, "token_weights", "sigmoid", p), {"of": "log_ratio", "centre": 0.0, "width": 1.0},
         {"of": "teacher_surprisal", "centre": 1.0, "width": 0.1, "towards": "small"},
     ),
+    "entropy_or": (
+        lambda p: with_(FKL, "token_weights", "entropy_or", p), {"of": "divergence"}, {"of": "teacher_entropy"}
+    ),
     "top_fraction": (lambda p: ranked("top_fraction", p), {"fraction": 0.3}, {"fraction": 0.7}),
     "mean_one": (lambda p: ranked("mean_one", p), {}, {}),
     "truncated_ratio": (

@@ -82,6 +82,25 @@ def test_a_relative_weight_compares_with_the_largest_of_its_own_response(towards
     torch.testing.assert_close(found(here, rollouts, token_weights=weight), plain(here, rollouts, weights, 6), **EXACT)
 
 
+@pytest.mark.parametrize("of", ["divergence", "log_ratio"])
+def test_a_row_weighs_by_entropy_or_by_another_quantity(of):
+    """Each over its largest in the response; the log-ratio is often below zero, and then counts for nothing."""
+    here = world(21)
+    seen = set()
+    for tokens, _ in here.sequences():
+        quantities = [facts(here, tokens, row) for row in range(3)]
+        shares = []
+        for name in ("student_entropy", of):
+            most = max(one[name] for one in quantities)
+            shares.append([max(one[name] / most, 0.0) if most > 0 else 0.0 for one in quantities])
+        seen |= {*shares[1]}
+        weights = [1 - (1 - h) * (1 - q) for h, q in zip(*shares, strict=True)]
+        wanted = plain(here, [Rollout(tokens)], [weights], 3)
+        ours = found(here, [Rollout(tokens)], token_weights={"op": "entropy_or", "params": {"of": of}})
+        torch.testing.assert_close(ours, wanted, **EXACT)
+    assert (0.0 in seen) is (of == "log_ratio")
+
+
 @pytest.mark.parametrize(("fraction", "kept"), [(0.34, 1), (0.6, 2), (0.01, 1)])
 def test_the_top_fraction_goes_by_the_product_so_far(fraction, kept):
     here = world(22)

@@ -29,6 +29,10 @@ COMMANDS: dict[str, CommandSpec] = {
     "keys revoke": CommandSpec("preceptor_serving.auth.commands:revoke", "Refuse a key from now on."),
     "keys rotate": CommandSpec("preceptor_serving.auth.commands:rotate", "Replace a key; the old one ends after a grace."),
     "learn": CommandSpec("preceptor.cli.learn:learn", "Train a student by a recipe; go on where a run stopped."),
+    "recipes lint": CommandSpec("preceptor.cli.recipes:lint", "Why a recipe cannot learn, and the nearest that can."),
+    "recipes list": CommandSpec("preceptor.cli.recipes:list_recipes", "The recipes of a folder, and how far each was checked."),
+    "recipes schema": CommandSpec("preceptor.cli.recipes:schema", "The JSON schema of recipes, for editors."),
+    "recipes show": CommandSpec("preceptor.cli.recipes:show", "One recipe: its source, and what each service is told."),
     "report": CommandSpec("preceptor.cli.report:report", "Write the page of a run: curves, receipts, spending, alarms."),
     "score": CommandSpec("preceptor.cli.score:score", "A response token by token, coloured by what the teacher thinks of it."),
     "serve rollout": CommandSpec("preceptor.cli.serve:rollout", "Run the rollout service until it is stopped."),
@@ -51,6 +55,7 @@ GROUPS: dict[str, str] = {
     "config": "Settings: flags, variables, file.",
     "dlq": "Dead letters: tasks that were given up.",
     "keys": "API keys of the services.",
+    "recipes": "Recipes: methods as YAML files.",
     "serve": "Run one of the services.",
 }
 """Group -> its one line in `--help`."""

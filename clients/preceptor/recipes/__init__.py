@@ -1,7 +1,7 @@
 """Recipes: a method as one YAML file, checked before anything is computed, compiled to what each service is told."""
 
 from preceptor.recipes.alarms import AlarmRule, Alarms, EarlyStop
-from preceptor.recipes.compile import CompiledRecipe, Grading, SourcePlan, TeacherPlan, compile_recipe
+from preceptor.recipes.compile import CompiledRecipe, Grading, SourcePlan, TeacherPlan, compile_recipe, findings_of
 from preceptor.recipes.evaluation import is_match
 from preceptor.recipes.json_schema import recipe_json_schema
 from preceptor.recipes.load import load_recipe, recipe_from
@@ -33,6 +33,7 @@ __all__ = [
     "Training",
     "at_step",
     "compile_recipe",
+    "findings_of",
     "is_match",
     "load_recipe",
     "objective_from_json",

@@ -14,10 +14,15 @@ from preceptor.recipes.schema import Recipe
 
 def biases(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> list[Finding]:
     """One finding for each choice; a recipe with them still compiles."""
-    return [finding for one, params, support in on_supports(terms) for finding in _of_term(recipe, one, params, support)]
+    of_supports = [finding for one in terms for finding in _of_support(one)]
+    return of_supports + [finding for one, params, _ in on_supports(terms) for finding in _of_divergence(recipe, one, params)]
 
 
-def _of_term(recipe: Recipe, one: ResolvedTerm, params: DivergenceParams, support: SupportParams) -> Iterator[Finding]:
+def _of_support(one: ResolvedTerm) -> Iterator[Finding]:
+    """Of every objective that compares both sides on a support, mixes and soft targets too."""
+    support = one.signal.params if one.signal else None
+    if not isinstance(support, SupportParams) or "support" not in one.objective.spec.reads:
+        return
     tail = (f"terms.{one.index}.signal.params.tail=true", f"terms.{one.index}.signal.params.renormalise=false")
     if support.renormalise:
         why = "renormalising over the support biases the gradient: nothing holds the student's mass inside it"
@@ -25,6 +30,9 @@ def _of_term(recipe: Recipe, one: ResolvedTerm, params: DivergenceParams, suppor
     elif not support.tail:
         why = "a partial sum without its tail biases the gradient: mass that leaves the support costs nothing"
         yield Finding(f"{one.where}.signal.params.tail", why, "keep the tail", tail[:1])
+
+
+def _of_divergence(recipe: Recipe, one: ResolvedTerm, params: DivergenceParams) -> Iterator[Finding]:
     for clamp in ("entry_clamp", "row_clamp"):
         if getattr(params, clamp) is not None:
             why = f"{clamp} biases the gradient: what it cuts off is not learned from"

@@ -67,6 +67,11 @@ class CompiledRecipe:
         return RunConfig(optimizer=recipe.optimizer, training=recipe.training, seed=recipe.schedule.seed).model_dump_json()
 
 
+def findings_of(recipe: Recipe) -> list[Finding]:
+    """Why the recipe is refused, each with a way out; none: it compiles."""
+    return lint(recipe, [resolve_term(term, index) for index, term in enumerate(recipe.terms)])
+
+
 def compile_recipe(recipe: Recipe) -> CompiledRecipe:
     """The plans, or `ConfigurationError` with one line for each finding of the linter."""
     terms = [resolve_term(term, index) for index, term in enumerate(recipe.terms)]

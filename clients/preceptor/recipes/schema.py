@@ -279,6 +279,25 @@ class Evaluation(BaseModel):
     """Longest response."""
 
 
+class About(BaseModel):
+    """Where the method comes from and how far its formula was checked; `preceptor recipes` shows it."""
+
+    model_config = FROZEN
+
+    tier: Literal["source-checked", "reading", "sketch"]
+    """source-checked: against the authors' code or the numbers that they state; reading: against a full reading of the paper;
+    sketch: against a summary."""
+
+    source: NonEmpty
+    """The paper, and the code where it was read."""
+
+    checked: NonEmpty
+    """What the formula was held against, and by which test."""
+
+    differs: tuple[NonEmpty, ...] = ()
+    """What is done otherwise here than there, one sentence each."""
+
+
 class Recipe(BaseModel):
     """A method, complete: `load_recipe` reads one, `compile_recipe` checks it and turns it into what the services are told."""
 
@@ -292,6 +311,9 @@ class Recipe(BaseModel):
 
     summary: NonEmpty
     """One sentence: what it does and where it comes from."""
+
+    about: About | None = None
+    """How far the method was checked against its source; nothing is computed from it."""
 
     temperature: float = Field(default=1.0, gt=0, le=1000)
     """Divides the logits on all three sides: where the student draws, where the teacher scores, and in the loss."""
@@ -309,6 +331,7 @@ class Recipe(BaseModel):
 
 __all__ = [
     "STUDENT",
+    "About",
     "Data",
     "Evaluation",
     "Lora",

@@ -6,7 +6,7 @@ from torch import Tensor
 from preceptor.recipes.ops.relative import RelativeParams
 from preceptor.recipes.schedules import plain
 from preceptor_student.objectives.quantities import quantity_n
-from preceptor_student.objectives.responses import counted, places
+from preceptor_student.objectives.responses import share_of_largest
 from preceptor_student.objectives.rows import TermRows
 
 
@@ -14,7 +14,6 @@ def apply(rows: TermRows, weight_n: Tensor, params: RelativeParams) -> Tensor:
     value_n = quantity_n(params.of, rows)
     if not len(value_n):
         return weight_n
-    largest_n = counted(rows, value_n, -torch.inf).amax(1)[places(rows)[0]].to(value_n)
-    share_n = value_n / largest_n
+    share_n, positive_n = share_of_largest(rows, value_n)
     bonus_n = plain(params.gain) * (share_n if params.towards == "large" else 1 - share_n)
-    return weight_n * (1 + bonus_n.where(largest_n > 0, torch.zeros(()))).clamp_min(0)
+    return weight_n * (1 + bonus_n.where(positive_n, torch.zeros(()))).clamp_min(0)

@@ -22,6 +22,12 @@ def counted(rows: TermRows, value_n: Tensor, fill: float) -> Tensor:
     return by_response(rows, value_n.where(rows.counts_n, fill), fill)
 
 
+def share_of_largest(rows: TermRows, value_n: Tensor) -> tuple[Tensor, Tensor]:
+    """Each value over the largest of the rows of its response that count, and whether that is positive."""
+    largest_n = counted(rows, value_n, -torch.inf).amax(1)[places(rows)[0]].to(value_n)
+    return value_n / largest_n, largest_n > 0
+
+
 def places(rows: TermRows) -> tuple[Tensor, Tensor]:
     """(which response of the micro-batch, which row of it) of each row."""
     assert rows.owner_n is not None, "collate says whose row each is"

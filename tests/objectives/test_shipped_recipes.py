@@ -1,0 +1,112 @@
+"""Every shipped recipe compiles, says how far it was checked, and needs the part that makes it what it is.
+
+The small world has three tokens and scores of the teacher's two likeliest; recipes are shrunk to that and are otherwise whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+
+from preceptor.recipes import compile_recipe, load_recipe, recipe_from, recipe_json_schema
+from preceptor.recipes.strict_yaml import read_yaml
+from tests.objectives.world import Rollout, gradient, loss_of, world
+
+FILES = {path.stem: path for path in sorted(Path("recipes").glob("*.yaml"))}
+SMALL = {"teacher_topk": 2, "student_topk": 0, "first": 2, "at_most": 0.9, "low": -0.3, "high": 0.3}
+Values = dict[str, Any]
+
+
+def shrunk(value: Any) -> Any:
+    """The same with numbers that fit the small world."""
+    if isinstance(value, dict):
+        clips = value.get("op") in (None, "clip")
+        return {
+            key: SMALL[key] if key in SMALL and (clips or key not in ("low", "high")) else shrunk(one)
+            for key, one in value.items()
+        }
+    return [shrunk(one) for one in value] if isinstance(value, list) else value
+
+
+def without_term(place: int) -> Callable[[Values], None]:
+    return lambda values: values["terms"].pop(place)
+
+
+def with_slots(**slots: Any) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        for term in values["terms"]:
+            term.update(slots)
+
+    return change
+
+
+PARTS: dict[str, Callable[[Values], None]] = {
+    "gkd": without_term(0),
+    "minillm": without_term(1),
+    "distillm": with_slots(objective="reverse_kl"),
+    "vopd": with_slots(advantage="k1"),
+    "exopd": with_slots(advantage="k1"),
+    "eopd": without_term(1),
+    "tip": with_slots(token_weights=[]),
+    "prefix-opd": with_slots(token_weights=[]),
+    "confidence-router": with_slots(token_weights=[]),
+    "lightning": with_slots(advantage="k1"),
+    "grpo": with_slots(objective="policy_gradient"),
+    "off-policy-kd": with_slots(objective="nll", teacher=None, signal=None),
+    "tiny-forward-kl": with_slots(objective="reverse_kl"),
+    "tiny-reverse-kl": with_slots(objective="forward_kl"),
+    "tiny-k1": with_slots(advantage=["k1", {"op": "reward_to_go"}]),
+    "tiny-sft": with_slots(signal={"op": "support", "params": {"teacher_topk": 2}}, teacher="tutor", objective="forward_kl"),
+    "tiny-verbal": with_slots(advantage="group_relative"),
+}
+"""Recipe -> what takes its defining part away; what is left is another method that compiles."""
+
+
+def only_used(values: Values) -> Values:
+    """Without the sources and teachers that no term names any more."""
+    said = repr([values["terms"], values["sources"]])
+    sources = {name: one for name, one in values["sources"].items() if repr(name) in repr(values["terms"])}
+    return values | {
+        "sources": sources,
+        "teachers": {name: one for name, one in values["teachers"].items() if repr(name) in said},
+    }
+
+
+def slope(values: Values) -> torch.Tensor:
+    compiled = compile_recipe(recipe_from(only_used(shrunk(values))))
+    here = world(70, behaviour=world(71).student.detach())
+    tables = {name: here.teachers["base" if name in ("base", "second") else "tutor"] for name in compiled.teachers}
+    here = replace(here, teachers=tables, student=(2 * here.student.detach()).requires_grad_())
+    drawn = [((0, 1, 2), 1.0), ((2, 2, 1), 0.0), ((1, 0, 0), 4.0), ((0, 0, 2), 2.0)]
+    rollouts = [
+        Rollout(
+            tokens, source, f"{source}/{place // 2}", {name: reward for name, plan in compiled.teachers.items() if plan.grading}
+        )
+        for source in compiled.sources
+        for place, (tokens, reward) in enumerate(drawn)
+    ]
+    return gradient(here, loss_of(here, compiled, rollouts))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_recipe_compiles_fits_the_schema_and_says_how_far_it_was_checked(name: str) -> None:
+    jsonschema.validate(read_yaml(FILES[name]), recipe_json_schema())
+    recipe = load_recipe(FILES[name])
+    assert recipe.name == name
+    assert recipe.about is not None
+    assert compile_recipe(recipe).warnings == ()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_defining_part_changes_the_gradient(name: str) -> None:
+    whole, less = (read_yaml(FILES[name]) for _ in range(2))
+    PARTS[name](less)
+    before, after = slope(whole), slope(less)
+    assert before.abs().max() > 1e-3
+    assert (before - after).abs().max() > 1e-3
