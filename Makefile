@@ -138,6 +138,10 @@ bench-sharing: install ## How fairly running workers share one teacher, by the w
 bench-streaming: install ## What the queue costs, and scoring while rollouts grow (fetches a small model, 93 MB, once)
 	$(RUN) benchmarks.bench_streaming
 
+.PHONY: bench-step
+bench-step: install ## One step of distillation against TRL's, in an environment of its own, and what staleness 1 gains
+	$(RUN) benchmarks.bench_step
+
 .PHONY: bench-scoring
 bench-scoring: install ## What a teacher's doors and its readout cost, in time and memory
 	$(RUN) benchmarks.bench_scoring

@@ -1,0 +1,133 @@
+"""Our step, through the whole system in one process: learner, rollout, teacher and student service, journal and weight swap."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from unittest import mock
+
+from benchmarks.step.cases import LONGEST, PROMPTS
+from preceptor.config.settings import ClientSettings
+from preceptor.learner import Learner, RunFolder, RunPlan, training_prompts
+from preceptor.learner.events import Event
+from preceptor.learner.inline import in_this_process
+from preceptor.recipes import CompiledRecipe, compile_recipe, recipe_from
+from preceptor.types import FinishReason
+from preceptor_proto.v1 import rollout_pb2
+from preceptor_rollout import growth
+from preceptor_rollout.stops import Decode, StopRules
+
+LEARNING_RATE = 1e-6
+MICRO_BATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds of each step, and of its stages."""
+
+    seconds: list[float]
+    stages: list[dict[str, float]]
+    tokens: list[int]
+
+
+def recipe(prompts: Path, steps: int, **schedule: object) -> CompiledRecipe:
+    """Reverse KL on both sides' top 64, the drawn token and the tail, in packed rows."""
+    signal = {"op": "support", "params": {"teacher_topk": 64, "student_topk": 64}}
+    values = {
+        "version": 1,
+        "name": "bench-step",
+        "summary": "What a step costs.",
+        "data": {"path": str(prompts)},
+        "sources": {"rollouts": {"samples_per_prompt": 1, "max_response_tokens": LONGEST}},
+        "teachers": {"tutor": {"model": "teacher"}},
+        "terms": [{"on": "rollouts", "teacher": "tutor", "signal": signal, "objective": "reverse_kl"}],
+        "optimizer": {"learning_rate": LEARNING_RATE},
+        "training": {"layout": "packed"},
+        "schedule": {
+            "steps": steps,
+            "prompts_per_step": PROMPTS,
+            "micro_batch_tokens": MICRO_BATCH_TOKENS,
+            "checkpoint_every_steps": steps,
+            **schedule,
+        },
+    }
+    return compile_recipe(recipe_from(values))
+
+
+async def steps_inline(
+    student: Path, teacher: Path, prompts: Path, runs: Path, lengths: Sequence[Sequence[int]], threads: int
+) -> Measured:
+    """Every step of a run; the time of the first begins when everything is loaded."""
+    environ = {
+        "PRECEPTOR_TEACHER_TEACHERS_FILE": str(_teachers_file(runs, teacher, threads)),
+        "PRECEPTOR_ROLLOUT_MODEL": f"student={student}",
+        "PRECEPTOR_STUDENT_MODEL": f"student={student}",
+        "PRECEPTOR_TEACHER_SCORE_CACHE_MEMORY_BYTES": "0",
+        "PRECEPTOR_ROLLOUT_THREADS": str(threads),
+        "PRECEPTOR_STUDENT_THREADS": str(threads),
+    }
+    made = recipe(prompts, len(lengths))
+    plan = RunPlan("bench", "local", made, training_prompts(made.recipe))
+    with lengths_of_rollouts(lengths):
+        async with in_this_process(ClientSettings(), runs, environ=environ) as ports:
+            return await watched(lambda watch: Learner(plan, ports, RunFolder.of(runs, "bench"), watch=watch))
+
+
+def _teachers_file(runs: Path, teacher: Path, threads: int) -> Path:
+    runs.mkdir(parents=True)
+    path = runs / "teachers.yaml"
+    path.write_text(json.dumps({"teachers": {"teacher": {"folder": str(teacher), "threads": threads}}}))
+    return path
+
+
+async def watched(learner: Callable[[Callable[[Event], None]], Learner]) -> Measured:
+    """Runs a learner and keeps when each of its steps ended."""
+    told: list[Event] = []
+    ended: list[float] = []
+
+    def watch(event: Event) -> None:
+        if event["event"] in ("started", "step"):
+            ended.append(time.perf_counter())
+            told.append(event)
+
+    await learner(watch).run()
+    steps = [event for event in told if event["event"] == "step"]
+    took = [end - start for start, end in pairwise(ended)]
+    return Measured(took, [event["seconds"] for event in steps], [event["tokens_generated"] for event in steps])
+
+
+@contextmanager
+def lengths_of_rollouts(lengths: Sequence[Sequence[int]]) -> Iterator[None]:
+    """Rollouts end at these lengths instead of where the student ends them."""
+    source = Lengths([length for step in lengths for length in step])
+    with mock.patch.object(growth, "StopRules", source):
+        yield
+
+
+@dataclass(slots=True)
+class Lengths:
+    """Stands in for `StopRules`: hands the lengths out, one to each sequence in the order of its batch."""
+
+    lengths: list[int]
+    given: dict[int, int] = field(default_factory=dict[int, int])
+
+    def of(self, sampling: rollout_pb2.Sampling, eos_ids: Sequence[int]) -> StopRules:
+        rules = StopRules.of(sampling, eos_ids)
+        return Scripted(rules.eos_ids, rules.extra_ids, rules.strings, rules.max_new_tokens, source=self)
+
+
+@dataclass(frozen=True)
+class Scripted(StopRules):
+    """The rules of one batch whose lengths are known."""
+
+    source: Lengths = field(kw_only=True)
+
+    def ends(self, ids: Sequence[int], decode: Decode) -> FinishReason | None:
+        if len(ids) == 1:
+            self.source.given[id(ids)] = self.source.lengths.pop(0)
+        return FinishReason.LENGTH if len(ids) >= self.source.given[id(ids)] else None

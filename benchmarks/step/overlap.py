@@ -1,0 +1,76 @@
+"""Our step with its services on a core each: drawing on one; scoring, training and the learner on the other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from benchmarks.scoring.house import NO_SCORE_CACHE, running, teacher_plan
+from benchmarks.step.ours import Measured, recipe, watched
+from preceptor.learner import Learner, RunFolder, RunPlan, training_prompts
+from preceptor.learner.connect import connected
+from preceptor.local.child import ChildSpec
+from preceptor.local.stack import ServicePlan, Stack, build_stack
+
+DRAWS = "rollout"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Median seconds of a step: one stage after the other, side by side, and each group alone."""
+
+    in_turn_s: float
+    side_by_side_s: float
+    drawing_s: float
+
+    @property
+    def rest_s(self) -> float:
+        return self.in_turn_s - self.drawing_s
+
+    @property
+    def best_speedup(self) -> float:
+        """What two groups gain that never wait for each other."""
+        return (self.drawing_s + self.rest_s) / max(self.drawing_s, self.rest_s)
+
+    @property
+    def share(self) -> float:
+        """The speedup that was reached, over that."""
+        return self.in_turn_s / self.side_by_side_s / self.best_speedup
+
+
+async def overlap(root: Path, student: Path, teacher: Path, prompts: Path, steps: int, skipped: int) -> Overlap:
+    """The same steps twice: staleness 0, and staleness 1."""
+    in_turn = await _run(root / "turn", student, teacher, prompts, steps, 0)
+    beside = await _run(root / "beside", student, teacher, prompts, steps, 1)
+    drawing = median(stages["generate"] for stages in in_turn.stages[skipped:])
+    return Overlap(median(in_turn.seconds[skipped:]), median(beside.seconds[skipped:]), drawing)
+
+
+async def _run(root: Path, student: Path, teacher: Path, prompts: Path, steps: int, staleness: int) -> Measured:
+    plans = [
+        teacher_plan(root, {"folder": str(teacher)}, flags=NO_SCORE_CACHE),
+        ServicePlan(DRAWS, "rollout", f"student={student}"),
+        ServicePlan("student", "student", f"student={student}"),
+    ]
+    stack = _pinned(build_stack(root, root / "runs", plans))
+    made = recipe(prompts, steps, staleness=staleness)
+    plan = RunPlan("bench", "local", made, training_prompts(made.recipe))
+    cores = os.sched_getaffinity(0)
+    async with running(stack), connected(stack.client()) as ports:
+        os.sched_setaffinity(0, {1})
+        try:
+            return await watched(lambda watch: Learner(plan, ports, RunFolder.of(root / "learner", "bench"), watch=watch))
+        finally:
+            os.sched_setaffinity(0, cores)
+
+
+def _pinned(stack: Stack) -> Stack:
+    """Drawing on core 0, everything else on core 1."""
+    stages = tuple(tuple(_on(spec, 0 if spec.name == DRAWS else 1) for spec in stage) for stage in stack.stages)
+    return replace(stack, stages=stages)
+
+
+def _on(spec: ChildSpec, core: int) -> ChildSpec:
+    return replace(spec, command=("taskset", "--cpu-list", str(core), *spec.command))
