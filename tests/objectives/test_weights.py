@@ -275,9 +275,9 @@ def test_routing_leaves_a_groups_advantages_as_they_are():
     right = grpo | {"when": {"op": "reward_within", "params": {"at_least": 1.0}}}
     got = gradient(here, loss_of(here, recipe(right), GROUP[:3]))
     mean = 4.0 / 3
-    loss = -sum((one.rewards["judge"] - mean) * here.log_prob(one.tokens) for one in (GROUP[0], GROUP[2])) / 6
     terms = [(one.rewards["judge"] - mean) * here.log_prob(one.tokens) for one in (GROUP[0], GROUP[2])]
     loss = -torch.stack(terms).sum() / 6
+    torch.testing.assert_close(got, gradient(here, loss), **EXACT)
 
 
 # ---------------------------------------------------------------- counts
