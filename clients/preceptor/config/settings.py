@@ -141,6 +141,12 @@ class RolloutSettings(SequenceSettings):
     model: Text | None = None
     """The student at the start: a model folder, or NAME=FOLDER."""
 
+    engine: Literal["hf", "vllm"] = "hf"
+    """What runs the student: hf is transformers, vllm is vLLM, which has to be installed."""
+
+    engine_options: Text = "{}"
+    """Further options of the engine as a JSON object; with vllm, the engine arguments of vLLM under their own names."""
+
     weights_roots: Text = "runs"
     """Folders under which students publish their weights, several separated as in PATH; nothing else is ever loaded."""
 

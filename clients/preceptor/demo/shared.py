@@ -1,4 +1,7 @@
-"""Several jobs with different recipes share one teacher, and each ends with the weights of its solo run, bit for bit."""
+"""Several jobs with different recipes share one teacher, and each ends where its solo run did.
+
+With engines that have a deterministic mode it has the same weights, bit for bit; else its accuracy differs by chance alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from preceptor.demo.engines import Engine, rollout_plan, teacher_plan
 from preceptor.demo.pair import Pair
 from preceptor.demo.runs import DemoRun, events_of, train
 from preceptor.errors import NotFound
@@ -18,6 +22,8 @@ from preceptor.report import Criterion, RunCurves
 
 RECIPES = ("reverse-kl", "k1", "forward-kl")
 STEPS = 8
+EXACT_PROMPTS, CHANCE_PROMPTS = 64, 256  # of an evaluation
+STANDARD_ERRORS = 2.0
 PROMPTS, SAMPLES = 8, 4
 TONES = ("run", "second", "control")
 WEIGHTS = "model.safetensors"
@@ -42,40 +48,59 @@ class SharedJob:
     shared: Share
     solo_sha256: str
     shared_sha256: str
+    solo_accuracy: float
 
     @property
     def equal(self) -> bool:
         return self.solo_sha256 == self.shared_sha256
 
+    @property
+    def apart(self) -> float:
+        """How far the two accuracies lie apart, in standard errors of their difference."""
+        alone, beside = self.solo_accuracy, self.curves.end
+        error = math.sqrt((alone * (1 - alone) + beside * (1 - beside)) / CHANCE_PROMPTS)
+        return 0.0 if alone == beside else abs(beside - alone) / error if error else math.inf
 
-def shared_stack(pair: Pair, folder: Path, runs: Path) -> Stack:
+
+def shared_stack(pair: Pair, folder: Path, runs: Path, engine: Engine = "hf") -> Stack:
     """One service of each kind for all jobs: the rollout service runs each job's own weights, the student trains each run.
 
     The teacher remembers nothing: a job beside the others is to be scored again, not answered with what it was told alone.
     """
     services = (
-        ServicePlan("teacher", "teacher", pair.teacher_model, flags=("--score-cache-memory-bytes", "0")),
+        teacher_plan(engine, pair, folder, ("--score-cache-memory-bytes", "0")),
         ServicePlan("student", "student", pair.student_model),
-        ServicePlan("rollout", "rollout", pair.student_model, flags=("--max-versions", str(2 * len(RECIPES)))),
+        rollout_plan("rollout", engine, pair.student_model, ("--max-versions", str(2 * len(RECIPES)))),
     )
     return build_stack(folder, runs, services)
 
 
-async def run_shared(stack: Stack, pair: Pair, runs: Path, steps: int = STEPS) -> list[SharedJob]:
-    """Each recipe alone, then all of them at once."""
-    solo = [await _run(stack, pair, runs, recipe, steps, "solo") for recipe in RECIPES]
-    shared = await asyncio.gather(*(_run(stack, pair, runs, recipe, steps, "shared") for recipe in RECIPES))
+async def run_shared(stack: Stack, pair: Pair, runs: Path, steps: int = STEPS, *, exact: bool = True) -> list[SharedJob]:
+    """Each recipe alone, then all of them at once; `exact`: in deterministic mode."""
+    solo = [await _run(stack, pair, runs, recipe, steps, "solo", exact) for recipe in RECIPES]
+    shared = await asyncio.gather(*(_run(stack, pair, runs, recipe, steps, "shared", exact) for recipe in RECIPES))
     return [_job(runs, *both) for both in zip(RECIPES, solo, shared, strict=True)]
 
 
-def criteria_of(jobs: Sequence[SharedJob]) -> list[Criterion]:
-    """Bit-equal weights, for every job."""
+def criteria_of(jobs: Sequence[SharedJob], *, exact: bool = True) -> list[Criterion]:
+    """Bit-equal weights for every job, or an accuracy within two standard errors."""
+    if not exact:
+        return [_by_chance_alone(job) for job in jobs]
     return [
         Criterion(
             f"{job.recipe}: weights beside the others = weights alone", job.shared_sha256[:12], job.solo_sha256[:12], job.equal
         )
         for job in jobs
     ]
+
+
+def _by_chance_alone(job: SharedJob) -> Criterion:
+    return Criterion(
+        f"{job.recipe}: accuracy beside the others - alone ({job.curves.end:.1%} - {job.solo_accuracy:.1%})",
+        f"{job.apart:.1f} standard errors",
+        f"<= {STANDARD_ERRORS:g}",
+        job.apart <= STANDARD_ERRORS,
+    )
 
 
 SHARING_HEADER = (
@@ -105,14 +130,14 @@ def sharing_rows(jobs: Sequence[SharedJob]) -> list[tuple[str, ...]]:
     ]
 
 
-async def _run(stack: Stack, pair: Pair, runs: Path, recipe: str, steps: int, kind: str) -> RunCurves:
+async def _run(stack: Stack, pair: Pair, runs: Path, recipe: str, steps: int, kind: str, exact: bool) -> RunCurves:
     overrides = (
         f"schedule.steps={steps}",
         f"optimizer.learning_rate.steps={steps}",
-        "schedule.deterministic=true",
+        f"schedule.deterministic={str(exact).lower()}",
         f"schedule.prompts_per_step={PROMPTS}",
         f"sources.rollouts.samples_per_prompt={SAMPLES}",
-        "evaluation.prompts=64",
+        f"evaluation.prompts={EXACT_PROMPTS if exact else CHANCE_PROMPTS}",
         f"evaluation.every_steps={steps}",
     )
     tone = TONES[RECIPES.index(recipe)]
@@ -123,7 +148,8 @@ async def _run(stack: Stack, pair: Pair, runs: Path, recipe: str, steps: int, ki
 def _job(runs: Path, recipe: str, solo: RunCurves, shared: RunCurves) -> SharedJob:
     folders = [RunFolder.of(runs, f"{kind}-{recipe}") for kind in ("solo", "shared")]
     alone, beside = (_share(folder, curves) for folder, curves in zip(folders, (solo, shared), strict=True))
-    return SharedJob(recipe, shared, alone, beside, *(newest_weights(folder.path) for folder in folders))
+    solo_sha256, shared_sha256 = (newest_weights(folder.path) for folder in folders)
+    return SharedJob(recipe, shared, alone, beside, solo_sha256, shared_sha256, solo.end)
 
 
 def _share(folder: RunFolder, curves: RunCurves) -> Share:

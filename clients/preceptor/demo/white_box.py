@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preceptor.client.teacher import AsyncTeacherClient
+from preceptor.demo.engines import Engine, rollout_plan, teacher_plan
 from preceptor.demo.look import Answers, Coloured, coloured_rollout, greedy_answers
 from preceptor.demo.pair import TEACHER_NAME, Pair
 from preceptor.demo.runs import DemoRun, answers_of, events_of, plan_of, train
@@ -48,13 +49,13 @@ class DemoResult:
         ]
 
 
-def demo_stack(pair: Pair, folder: Path, runs: Path) -> Stack:
+def demo_stack(pair: Pair, folder: Path, runs: Path, engine: Engine = "hf") -> Stack:
     """Teacher, student, rollout, and a rollout service that writes with the teacher's weights, all on free ports."""
     services = (
-        ServicePlan("teacher", "teacher", pair.teacher_model),
+        teacher_plan(engine, pair, folder),
         ServicePlan("student", "student", pair.student_model),
-        ServicePlan("rollout", "rollout", pair.student_model),
-        ServicePlan(WRITER, "rollout", pair.teacher_model),
+        rollout_plan("rollout", engine, pair.student_model),
+        rollout_plan(WRITER, engine, pair.teacher_model),
     )
     return build_stack(folder, runs, services)
 

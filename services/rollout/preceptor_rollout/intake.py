@@ -43,10 +43,10 @@ def check_request(request: rollout_pb2.GenerateRequest, info: ModelInfo, bounds:
 def _check_whole(request: rollout_pb2.GenerateRequest, info: ModelInfo, *, has_logs: bool) -> None:
     if request.deterministic and not info.capabilities.deterministic:
         raise Unsupported(
-            f"deterministic mode needs f32 on a CPU; {info.model.name} runs otherwise",
+            f"deterministic mode needs the hf engine in f32 on a CPU; {info.model.name} runs otherwise",
             field="deterministic",
             value=True,
-            limit=f"not in {info.dtype} here",
+            limit=f"not with {info.engine} in {info.dtype} here",
         )
     if request.write_logs and not has_logs:
         raise Unsupported(

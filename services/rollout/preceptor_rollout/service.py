@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -36,7 +37,8 @@ from preceptor_serving.service import GrpcService, Rpc, ServiceContext
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-ENGINE = "rollout-hf"
+ENGINES = {"hf": "rollout-hf", "vllm": "rollout-vllm"}
+"""Engine of the settings -> engine of the registry."""
 START_CALL_S = 60.0
 BAND = 0  # jobs of a rollout service are equals
 
@@ -186,9 +188,28 @@ def engine_spec(settings: RolloutSettings) -> EngineSpec:
         "name": name,
         "folder": str(Path(folder).resolve()),
         "dtype": settings.dtype,
-        "device": settings.device,
         "threads": settings.threads,
         "log_chunk_tokens": settings.log_chunk_tokens,
         "max_versions": settings.max_versions,
     }
-    return EngineSpec(name, ENGINE, options)
+    if settings.engine == "hf":
+        options["device"] = settings.device
+    elif "device" in settings.model_fields_set:
+        raise ConfigurationError("vLLM chooses its device itself", field="rollout.device", value=settings.device, limit="nothing")
+    further = further_options(settings.engine_options)
+    if twice := sorted(further.keys() & options.keys()):
+        raise ConfigurationError(
+            f"{twice[0]} is a setting of its own", field="rollout.engine_options", value=twice[0], limit="each option once"
+        )
+    return EngineSpec(name, ENGINES[settings.engine], options | further)
+
+
+def further_options(text: str) -> dict[str, Any]:
+    """The object in `engine_options`; the engine refuses what it does not know."""
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"it is not JSON: {error}", field="rollout.engine_options", value=text) from error
+    if not isinstance(options, dict):
+        raise ConfigurationError("it is not an object", field="rollout.engine_options", value=text, limit='{"name": value}')
+    return options

@@ -8,10 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from examples.tiny.decode import MODEL_DIRS
+from preceptor import wire
 from preceptor.client import AsyncRolloutClient, GenerateOptions, Prompt
 from preceptor.config import RolloutSettings
 from preceptor.queue import LogName, MemoryQueue
+from preceptor.queue.types import LogView
 from preceptor.types import ModelRef, Rollout, as_ids
 from preceptor_rollout.service import RolloutService
 from preceptor_serving.engine_host.placement import in_this_process
@@ -57,3 +61,20 @@ def publish(root: Path, step: int, epoch: int = 1, source: str = "teacher") -> M
 
 def by_name(outcomes) -> dict[tuple[int, int], Rollout]:
     return {(one.id.prompt, one.id.sample): one for one in outcomes}
+
+
+async def assert_logged(queue: MemoryQueue, rollout: Rollout) -> LogView:
+    """The rollout's log, which holds exactly the rollout."""
+    view = await queue.read(log_of(rollout.id))
+    segments = view.entries
+    assert view.length == rollout.sequence.row_count
+    assert view.finish_reason == rollout.finish_reason
+    ids = np.concatenate([wire.ids_from_proto(entry.segment.response) for entry in segments])
+    assert ids.tolist() == rollout.sequence.response_ids.tolist()
+    columns = wire.behaviour_to_proto(rollout.behaviour)
+    for column in ("versions_u32le", "provenance_u8", "logprob_policy_f32le", "logprob_behaviour_f32le"):
+        assert b"".join(getattr(entry.behaviour, column) for entry in segments) == getattr(columns, column) != b""
+    lists = np.concatenate([wire.ragged_from_proto(entry.candidates).ids for entry in segments])
+    assert rollout.student_topk is not None
+    assert lists.tolist() == rollout.student_topk.ids.tolist()
+    return view

@@ -16,6 +16,7 @@ ENGINES: dict[str, str] = {
     "fake": "preceptor_serving.engines.fake:create",
     "hf": "preceptor_teacher.engines.hf:create",
     "rollout-hf": "preceptor_rollout.engine:create",
+    "rollout-vllm": "preceptor_rollout.vllm:create",
     "student": "preceptor_student.engine:create",
     "vllm": "preceptor_teacher.engines.vllm:create",
 }

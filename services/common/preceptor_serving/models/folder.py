@@ -38,6 +38,16 @@ def _configuration(folder: Path) -> dict[str, object]:
     return values
 
 
+def eos_ids_in(folder: Path) -> tuple[int, ...]:
+    """The ids that end a response: those of the generation settings, else of the configuration."""
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        if found is not None:
+            return (found,) if isinstance(found, int) else tuple(found)
+    return ()
+
+
 def folder_sha256(folder: Path) -> bytes:
     """Names the content of a folder that no training run of ours wrote: over the sorted names and digests of its files."""
     lines = [

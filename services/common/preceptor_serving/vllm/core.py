@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from vllm.lora.request import LoRARequest
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
 
-from preceptor.errors import Internal
+from preceptor.errors import Internal, InvalidArgument
 
 EXIT_ENGINE_FAILED = 4
 log = logging.getLogger("preceptor.engine")
@@ -52,6 +53,14 @@ class Core:
         outputs, executed = self._core.step_fn()
         self._core.post_step(model_executed=executed)
         return [out for one in (outputs or {}).values() for out in one.outputs], executed
+
+    def add_adapter(self, adapter: LoRARequest) -> None:
+        """Reads an adapter, unless it is in memory."""
+        try:
+            self._core.add_lora(adapter)
+        except (ValueError, RuntimeError, OSError) as error:
+            message = f"vLLM refuses the adapter: {error}"
+            raise InvalidArgument(message, field="version.adapter", value=adapter.lora_name) from error
 
     def forget(self, request_ids: Sequence[str]) -> None:
         """Ends requests; their full blocks stay in the prefix cache until the room is needed."""

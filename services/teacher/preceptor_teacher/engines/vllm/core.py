@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
 
@@ -41,6 +42,7 @@ class Part:
     read: Read
     salt: str | None
     keeps_session: bool
+    adapter: LoRARequest | None = None
 
     def request(self) -> EngineCoreRequest:
         """vLLM wants to draw a token after a prompt: one is drawn, and never read."""
@@ -59,7 +61,7 @@ class Part:
             sampling_params=params,
             pooling_params=None,
             arrival_time=time.time(),
-            lora_request=None,
+            lora_request=self.adapter,
             cache_salt=self.salt or self.request_id,
             data_parallel_rank=None,
             resumable=self.keeps_session,

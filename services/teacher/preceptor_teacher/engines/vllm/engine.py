@@ -9,14 +9,16 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import vllm
 
-from preceptor.errors import Conflict, Internal, PreceptorError, TooLarge, Unsupported, VersionGone
+from preceptor.errors import Internal, PreceptorError, TooLarge
 from preceptor.types import Capabilities, Grade, Ids, ModelInfo, ModelRef, Receipt, Rows, Scored, TimeSplit
 from preceptor_serving.engines.plan import plan_item
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
+from preceptor_serving.vllm.adapters import Adapters
 from preceptor_teacher import growing
 from preceptor_teacher.engines.answer import Planned
 from preceptor_teacher.engines.vllm.core import Part
@@ -24,6 +26,7 @@ from preceptor_teacher.engines.vllm.options import VllmOptions
 from preceptor_teacher.engines.vllm.readings import Read, Spent
 from preceptor_teacher.engines.vllm.sessions import Key, Session, Sessions
 from preceptor_teacher.engines.vllm.start import Served, serve
+from preceptor_teacher.engines.vllm.versions import Version, Versions
 from preceptor_teacher.engines.vllm.worker import Wanted
 from preceptor_teacher.growing import Growth
 
@@ -51,17 +54,17 @@ class _Work:
 
 
 class VllmEngine:
-    """An `Engine` over vLLM's engine core, which runs in this process. It holds one version of the weights."""
+    """An `Engine` over vLLM's engine core, which runs in this process: whole weights, and adapters over them."""
 
     def __init__(self, options: VllmOptions) -> None:
         self._served = serve(options)
         self._core = self._served.core
-        self._info = info_of(self._served, options)
+        self._versions = Versions(info_of(self._served, options), Adapters(self._core))
         self._sessions = Sessions(self._served.max_num_seqs // 2, self._core.cache_tokens // 2)
         self._numbers = itertools.count(1)
 
     def describe(self) -> tuple[ModelInfo, ...]:
-        return (self._info,)
+        return self._versions.infos()
 
     def score(self, items: Sequence[ScoreItem], version: ModelRef | None = None) -> list[Outcome]:
         return self.score_growing(items, [None] * len(items), version)
@@ -70,37 +73,35 @@ class VllmEngine:
         self, items: Sequence[ScoreItem], growths: Sequence[Growth | None], version: ModelRef | None = None
     ) -> list[Outcome]:
         """As `score`, for tasks whose sequences grow: what was read before is not read again while its session is kept."""
-        if version is not None and version != self._info.model:
-            raise VersionGone("this version is not loaded", field="teacher.exact", value=version.step)
+        under = self._versions.find(version)
         outcomes: dict[int, Outcome] = {}
         works: list[_Work] = []
         for index, (item, growth) in enumerate(zip(items, growths, strict=True)):
             try:
-                works.append(self._begin(index, item, growth))
+                works.append(self._begin(index, item, growth, under))
             except PreceptorError as error:
                 outcomes[index] = error
         if works:
-            outcomes |= self._score(works)
+            outcomes |= self._score(works, under)
         return [outcomes[index] for index in range(len(items))]
 
     def methods(self) -> Mapping[str, Method]:
         return {growing.SCORE_GROWING: self._answer_growing}
 
     def load_version(self, version: ModelRef, folder: str) -> None:
-        raise Unsupported("the vllm engine holds one version of the weights", field="version", value=version.step)
+        self._versions.load(version, Path(folder))
 
     def drop_version(self, version: ModelRef) -> None:
-        if version == self._info.model:
-            raise Conflict("the last version cannot be dropped", field="version", value=version.step)
+        self._versions.drop(version)
 
     def close(self) -> None:
         self._core.close()
 
     # ---- one batch
 
-    def _begin(self, index: int, item: ScoreItem, growth: Growth | None) -> _Work:
+    def _begin(self, index: int, item: ScoreItem, growth: Growth | None, under: Version) -> _Work:
         """What has to be read for an item; a session that leads to it is taken up, one that does not is ended."""
-        planned = Planned(plan_item(item, self._info), item.want)
+        planned = Planned(plan_item(item, under.info), item.want)
         if not len(planned.plan):
             return _Work(index, planned, item.sequence.ids[:0])
         if planned.tokens >= self._served.max_model_len:  # vLLM wants room for the token that it draws
@@ -111,17 +112,17 @@ class VllmEngine:
         ids, number = item.sequence.ids[: planned.tokens], next(self._numbers)
         read = Read(number, planned.first_state, planned.tokens)
         if growth is None:
-            return _Work(index, planned, ids, Part(f"r{number}", ids, read, None, keeps_session=False))
-        key: Key = (growth.scope, growth.task)
+            return _Work(index, planned, ids, Part(f"r{number}", ids, read, None, keeps_session=False, adapter=under.adapter))
+        key: Key = (f"{growth.scope}\0{under.number}", growth.task)
         session = self._sessions.take(key)
         if session is not None and session.leads_to(ids, read.first):
-            part = Part(session.request_id, ids[len(session.ids) :], read, growth.scope, keeps_session=True)
+            part = Part(session.request_id, ids[len(session.ids) :], read, growth.scope, True, under.adapter)
         else:
             self._end(session)
-            part = Part(f"r{number}", ids, read, growth.scope, keeps_session=growth.open)
+            part = Part(f"r{number}", ids, read, growth.scope, growth.open, under.adapter)
         return _Work(index, planned, ids, part, key if growth.open else None, continues=planned.plan.start > 0)
 
-    def _score(self, works: Sequence[_Work]) -> dict[int, Outcome]:
+    def _score(self, works: Sequence[_Work], under: Version) -> dict[int, Outcome]:
         began = time.perf_counter()
         works = share_first_states(works)
         lost = self._core.run([work.part for work in works if work.part is not None], self._give_up)
@@ -135,7 +136,8 @@ class VllmEngine:
             "preceptor_answer", [Wanted(work.request_id, work.planned, work.lender) for work in works]
         )
         split = TimeSplit(prefill_s=prefilled - began, readout_s=time.perf_counter() - prefilled)
-        return {work.index: self._outcome(work, rows, spent, split) for work, (rows, spent) in zip(works, answers, strict=True)}
+        receipt = replace(Receipt.of(under.info), time=split)
+        return {work.index: outcome_of(work, rows, spent, receipt) for work, (rows, spent) in zip(works, answers, strict=True)}
 
     def _keep_or_end(self, work: _Work) -> None:
         session = Session(work.request_id, work.ids)
@@ -155,24 +157,25 @@ class VllmEngine:
         if session is not None:
             self._core.forget([session.request_id])
 
-    def _outcome(self, work: _Work, rows: Rows | Internal, spent: Spent, split: TimeSplit) -> Outcome:
-        if isinstance(rows, Internal):
-            return rows
-        planned = work.planned
-        return Scored(
-            rows,
-            replace(
-                Receipt.of(self._info),
-                temperature=planned.want.temperature,
-                tokens_computed=spent.computed,
-                tokens_reused=spent.reused,
-                tokens_recomputed=max(0, planned.first_state - spent.reused) if work.continues else 0,
-                time=split,
-            ),
-        )
-
     def _answer_growing(self, request: bytes) -> Iterator[bytes]:
         yield growing.answer(request, self.score_growing, self.describe)
+
+
+def outcome_of(work: _Work, rows: Rows | Internal, spent: Spent, receipt: Receipt) -> Outcome:
+    """Rows with the receipt of their batch, and what they cost; rows that are short of a state stay the error that they are."""
+    if isinstance(rows, Internal):
+        return rows
+    planned = work.planned
+    return Scored(
+        rows,
+        replace(
+            receipt,
+            temperature=planned.want.temperature,
+            tokens_computed=spent.computed,
+            tokens_reused=spent.reused,
+            tokens_recomputed=max(0, planned.first_state - spent.reused) if work.continues else 0,
+        ),
+    )
 
 
 def share_first_states(works: Sequence[_Work]) -> list[_Work]:
@@ -214,6 +217,7 @@ def info_of(served: Served, options: VllmOptions) -> ModelInfo:
 
 def capabilities_of(served: Served, options: VllmOptions) -> Capabilities:
     """Every signal; not deterministic mode, because what shares a forward pass depends on what arrives together."""
+    adapters = served.core.config.lora_config is not None
     return Capabilities(
         sampled=True,
         max_topk=min(options.max_topk, served.tokenizer_size),
@@ -228,5 +232,6 @@ def capabilities_of(served: Served, options: VllmOptions) -> Capabilities:
         grades=tuple(Grade),
         max_sequence_tokens=served.max_model_len,
         row_cost=ROW_COST,
-        several_versions=False,
+        several_versions=adapters,
+        adapters=adapters,
     )
