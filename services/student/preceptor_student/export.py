@@ -62,9 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         version = export(chosen.run, chosen.base, chosen.out, chosen.step)
     except PreceptorError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # a command speaks there
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(f"{chosen.out} is {version.name}")  # noqa: T201
+    sys.stdout.write(f"{chosen.out} is {version.name}\n")
     return 0
 
 

@@ -6,6 +6,8 @@ clipped norm and the moments are f32, and no second set of narrow gradients stay
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn, no_grad
 from torch import float32 as f32
 
@@ -27,7 +29,7 @@ class Masters:
             parameter.copy_(master)
 
 
-def _adding_to(master: Tensor):  # noqa: ANN202  # autograd's own hook type
+def _adding_to(master: Tensor) -> Callable[[Tensor], None]:
     def add(parameter: Tensor) -> None:
         assert parameter.grad is not None, "the hook runs after a gradient has come"
         wide = parameter.grad.to(f32)
