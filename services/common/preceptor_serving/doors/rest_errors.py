@@ -19,7 +19,12 @@ from preceptor.suggest import did_you_mean
 DEFAULT_RETRY_S = 1.0
 MAX_SHOWN_BITS = 128
 UNKNOWN = "extra_forbidden"  # pydantic's word for a field that a body does not have
-_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "expected")
+TOO_LONG = ("too_long", "string_too_long")
+_BOUNDS = {
+    **{"ge": ">= ", "gt": "> ", "le": "<= ", "lt": "< ", "min_length": ">= ", "max_length": "<= "},
+    **{"multiple_of": "a multiple of ", "pattern": "text like ", "expected": ""},
+}
+_LENGTHS = ("min_length", "max_length")
 
 
 ErrorShape = Callable[[PreceptorError], dict[str, object]]
@@ -76,9 +81,8 @@ def from_validation(failure: RequestValidationError, body: object = None) -> Inv
     others = f"{len(more)} more fields are wrong" if more else ""
     meant = did_you_mean(str(first["loc"][-1]), fields_at(body, first["loc"][1:-1])) if first["type"] == UNKNOWN else ""
     hint = "; ".join(filter(None, (meant, others)))
-    return InvalidArgument(
-        f"{field}: {first['msg']}", field=field, value=_told(first.get("input")), limit=_limit(first), hint=hint
-    )
+    kind = TooLarge if first["type"] in TOO_LONG else InvalidArgument
+    return kind(f"{field}: {first['msg']}", field=field, value=_value(first), limit=_limit(first), hint=hint)
 
 
 def from_http(failure: StarletteHTTPException) -> PreceptorError:
@@ -119,6 +123,16 @@ def _models(kind: object) -> list[type[BaseModel]]:
     return [model for one in get_args(kind) for model in _models(one)]
 
 
+def _value(found: Mapping[str, Any]) -> object:
+    """What was given, in the words of the limits of the protocol."""
+    if found["type"] == "missing":
+        return "nothing"
+    given, bounds = found.get("input"), found.get("ctx", {})
+    if any(name in bounds for name in _LENGTHS) and isinstance(given, str | list):
+        return f"{len(given)} {_unit(given)}"
+    return _told(given)
+
+
 def _told(value: Any) -> object:
     """Scalars are shown; of anything larger only the kind, as it may be the whole body."""
     if isinstance(value, bool):
@@ -129,5 +143,17 @@ def _told(value: Any) -> object:
 
 
 def _limit(found: Mapping[str, Any]) -> str:
+    if found["type"] == "missing":
+        return "required"
     bounds = found.get("ctx", {})
-    return ", ".join(f"{name} {bounds[name]}" for name in _BOUNDS if name in bounds) or str(found["type"])
+    told = [f"{words}{_bound(bounds[name])}" for name, words in _BOUNDS.items() if name in bounds]
+    unit = f" {_unit(found.get('input'))}" if any(name in bounds for name in _LENGTHS) else ""
+    return f"{', '.join(told)}{unit}" if told else str(found["type"])
+
+
+def _bound(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _unit(value: object) -> str:
+    return "characters" if isinstance(value, str) else "items"

@@ -3,7 +3,8 @@
 A row is cut into interleaved blocks (block i holds the columns i, i + blocks, i + 2 blocks ...), so that the maxima of all
 blocks are one elementwise pass. The k + 1 largest values of a row stand in the k + 1 blocks with the largest maxima: any value
 outside those blocks is at most its own block's maximum, hence at most each of theirs. So only these blocks are searched. The
-k + 1st value shows whether the cut falls inside a tie; only then, and only for that row, is the row sorted.
+k + 1st value shows whether the cut falls inside a tie; only then, and only of that row, are all columns looked at once more.
+At a temperature near 0 that is every row: nearly all of its values are -inf.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 WORTH_BLOCKS = 8  # rows shorter than this many times k + 1 are searched directly
+TIE_BLOCK_BYTES = 4 << 20  # of tied rows, a plane of counts
 
 
 def topk_lowest_id(values_nv: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -27,9 +29,18 @@ def topk_lowest_id(values_nv: Tensor, k: int) -> tuple[Tensor, Tensor]:
     ids_nk = _ordered(top_nr[:, :k], ids_nr[:, :k])
     if reach > k:
         cut = (top_nr[:, k - 1] == top_nr[:, k]).nonzero()[:, 0]
-        for row in cut.tolist():
-            ids_nk[row] = values_nv[row].sort(descending=True, stable=True).indices[:k]
+        for rows in cut.split(max(1, TIE_BLOCK_BYTES // (4 * width))):
+            ids_nk[rows] = _with_tie(values_nv[rows], top_nr[rows, k - 1 : k], k)
     return values_nv.gather(1, ids_nk), ids_nk
+
+
+def _with_tie(values_mv: Tensor, cut_m1: Tensor, k: int) -> Tensor:
+    """The ids of the k largest, where several are equal to the k-th largest: of those the lowest."""
+    above_mv, tied_mv = values_mv > cut_m1, values_mv == cut_m1
+    room_m1 = k - above_mv.sum(-1, keepdim=True)
+    chosen_mv = above_mv | (tied_mv & (tied_mv.cumsum(-1, dtype=torch.int32) <= room_m1))
+    ids_mk = chosen_mv.nonzero()[:, 1].view(-1, k)
+    return _ordered(values_mv.gather(1, ids_mk), ids_mk)
 
 
 def _ordered(top_nk: Tensor, ids_nk: Tensor) -> Tensor:

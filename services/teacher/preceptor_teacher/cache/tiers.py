@@ -10,6 +10,7 @@ from pathlib import Path
 
 from preceptor.config.settings import TeacherSettings
 from preceptor.errors import ConfigurationError
+from preceptor.logs import get_logger
 from preceptor.types import CacheTier
 from preceptor_serving.durable import make_folder
 from preceptor_teacher.cache.disk import DiskTier
@@ -18,6 +19,8 @@ from preceptor_teacher.cache.secrets import TenantSecrets, root_secret
 
 MAX_UNWRITTEN_BYTES = 64 << 20
 CLOSE_S = 10.0
+IDLE_S = 5.0  # for what a thread has begun
+log = get_logger("preceptor.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,26 @@ class ScoreCache:
             await asyncio.shield(self._writing)
 
     async def close(self) -> None:
-        """Writes what is left, within a deadline."""
+        """Writes what is left, within a deadline. A disk that still hangs then is left open: closing it would wait for it."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.flush()
         except TimeoutError:
             self._unwritten.clear()
+        idle = await self._idle_threads()
         for executor in (self._reader, self._writer):
-            executor.shutdown(wait=True)
-        if self.disk is not None:
+            executor.shutdown(wait=idle, cancel_futures=True)
+        if self.disk is not None and idle:
             self.disk.close()
+
+    async def _idle_threads(self) -> bool:
+        """True as soon as neither thread is at work on the disk; False where one still is at the deadline."""
+        loop = asyncio.get_running_loop()
+        ends = [loop.run_in_executor(executor, _nothing) for executor in (self._reader, self._writer)]
+        _, busy = await asyncio.wait(ends, timeout=IDLE_S)
+        if busy:
+            log.error("score_cache_disk_hangs", waited_s=IDLE_S)
+        return not busy
 
     def _in_memory(self, key: bytes) -> bytes | None:
         return self._unwritten.get(key) or self.memory.get(key)
@@ -121,6 +134,10 @@ def open_cache(settings: TeacherSettings) -> ScoreCache | None:
         raise ConfigurationError(
             f"the score cache's folder cannot be used: {error.strerror}", field="score_cache_folder", value=str(folder)
         ) from error
+
+
+def _nothing() -> None:
+    """Reaches a thread when it has done what came before."""
 
 
 def _own_folder(folder: Path) -> None:

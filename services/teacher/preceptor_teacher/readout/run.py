@@ -22,8 +22,11 @@ from preceptor_teacher.readout.spec import NO_TARGET, RowSpec, Signals
 
 F32 = NDArray[np.float32]
 
-CPU_CHUNK_BYTES = 48 << 20  # of logits, one plane: every chunk reads the whole head, so that few rows a time are slow
-CUDA_CHUNK_BYTES = 512 << 20
+# Of logits, one plane: every chunk reads the whole head, so that few rows at a time are slow. On a CPU it may grow with what is
+# read anyway, so that the peak of memory stays a fixed part above that.
+CPU_CHUNK_BYTES = 48 << 20
+CPU_CHUNK_SHARE = 1 / 6
+CUDA_CHUNK_BYTES = MOST_CHUNK_BYTES = 512 << 20
 MAX_CHUNK_ROWS = 4096
 COLDEST_IN_F32 = 1e-30  # a colder temperature, or its inverse, is no normal f32
 
@@ -44,7 +47,7 @@ class ReadoutRows:
 def readout(states_nh: Tensor, head: Head, spec: RowSpec, *, chunk_rows: int | None = None) -> ReadoutRows:
     """The signals of each row. `chunk_rows` fixes the number of rows of one product, for results that never depend on n."""
     out = _Columns(spec)
-    step = chunk_rows or _chunk_rows(head)
+    step = chunk_rows or _chunk_rows(head, states_nh)
     plane_nv = None if head.weight_vh.is_cuda else torch.empty(min(step, len(spec)), head.rows)
     for start in range(0, len(spec), step):
         logits_nv = head.logits(states_nh[start : start + step], plane_nv)
@@ -72,9 +75,10 @@ def _empty_lists(n: int, width: int) -> IdLogprobs | None:
     return IdLogprobs(np.empty((n, width), np.uint32), np.empty((n, width), np.float32)) if width else None
 
 
-def _chunk_rows(head: Head) -> int:
-    budget = CUDA_CHUNK_BYTES if head.weight_vh.is_cuda else CPU_CHUNK_BYTES
-    return max(1, min(MAX_CHUNK_ROWS, budget // (4 * head.rows)))
+def _chunk_rows(head: Head, states_nh: Tensor) -> int:
+    inputs_bytes = head.weight_vh.nbytes + states_nh.nbytes
+    budget = CUDA_CHUNK_BYTES if head.weight_vh.is_cuda else max(CPU_CHUNK_BYTES, int(inputs_bytes * CPU_CHUNK_SHARE))
+    return max(1, min(MAX_CHUNK_ROWS, min(budget, MOST_CHUNK_BYTES) // (4 * head.rows)))
 
 
 def _read_chunk(logits_nv: Tensor, tokens: int, spec: RowSpec, part: slice, out: _Columns) -> None:
