@@ -1,8 +1,8 @@
 """`python -m benchmarks.noise`: how far one score is from another of the same token (N1), by everything that may differ.
 
-Batch orders and company, chunkings of a growing log, prefix sharing, takeovers by another process, and the doors (gRPC, REST, the
-queue), each against every sequence scored alone; the whole against the model in float64; the payload grades against their stated
-bounds; and deterministic mode, where any difference at all counts.
+Batch orders and company, chunkings of a growing log, prefix sharing, takeovers by another process, the score cache on and off,
+and the doors (gRPC, REST, the queue), each against every sequence scored alone; the whole against the model in float64; the
+payload grades against their stated bounds; and deterministic mode, where any difference at all counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.results import Result, write_results
 from benchmarks.scoring.deviations import Deviations
-from benchmarks.scoring.doors import through_doors
+from benchmarks.scoring.doors import through_cache, through_doors
 from benchmarks.scoring.models import Shape, save_random_qwen3
 from benchmarks.scoring.ways import GRADES, WAYS, Scene
 from examples.tiny.task import load
@@ -27,6 +27,7 @@ from preceptor_teacher.engines.hf import create
 MODEL = Shape(hidden=128, layers=2, vocabulary=4096)
 BUNDLED = Path(__file__).parents[1] / "examples" / "tiny" / "teacher"
 MAX_NATS, P99_NATS, EXACT_NATS, TINY_EXACT_NATS = 1e-4, 2e-5, 1e-4, 1e-5
+BIT_EQUAL = ("deterministic", "cache.on")
 
 
 def noise_results(name: str, folder: Path, sequences: int, rounds: int) -> list[Result]:
@@ -47,7 +48,7 @@ def on_its_task(sequences: int) -> Result:
 
 def result_of(result_id: str, deviations: Deviations, bar: float) -> Result:
     """The largest deviation against its bar; bits that have to be equal have the bar 0."""
-    bar = 0.0 if "deterministic" in result_id else bar
+    bar = 0.0 if any(name in result_id for name in BIT_EQUAL) else bar
     detail = {"p99": deviations.p99, "p99_bar": P99_NATS if bar == MAX_NATS else bar, "compared": deviations.count}
     return Result(result_id, deviations.what, deviations.largest, bar, "lower", detail)
 
@@ -55,7 +56,7 @@ def result_of(result_id: str, deviations: Deviations, bar: float) -> Result:
 async def door_results(folder: Path, sequences: int) -> list[Result]:
     with tempfile.TemporaryDirectory() as root:
         scene = Scene.of(folder, sequences, 1)
-        found = await through_doors(Path(root), scene)
+        found = {**await through_doors(Path(root), scene), **await through_cache(Path(root), scene)}
     return [result_of(f"N1.{name}", deviations, MAX_NATS) for name, deviations in found.items()]
 
 

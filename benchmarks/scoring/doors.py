@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scoring.deviations import Deviations, deviations, joined, sampled_of
-from benchmarks.scoring.house import NAME, teacher_house
+from benchmarks.scoring.house import NAME, NO_SCORE_CACHE, teacher_house
 from benchmarks.scoring.ways import TOPK, Scene, item
 from preceptor import wire
 from preceptor.client import AsyncTeacherClient
 from preceptor.local.stack import Stack
 from preceptor.queue import Flow, ScoreStream
 from preceptor.queue.redis import RedisQueue
-from preceptor.types import Scored, Sequence
+from preceptor.types import CacheTier, Scored, Sequence
 from preceptor_proto.v1 import teacher_pb2
 
 FLOW = Flow(NAME, "local", "default")
@@ -28,9 +28,9 @@ F32 = NDArray[np.float32]
 
 
 async def through_doors(folder: Path, scene: Scene) -> Mapping[str, Deviations]:
-    """Deviations of each door, free and deterministic."""
+    """Deviations of each door, free and deterministic; without a cache, where the second door would find what the first left."""
     found: dict[str, Deviations] = {}
-    async with teacher_house(folder / "house", {"folder": str(scene.folder)}) as (doors, stack):
+    async with teacher_house(folder / "house", {"folder": str(scene.folder)}, flags=NO_SCORE_CACHE) as (doors, stack):
         for deterministic in (False, True):
             answers = {
                 "grpc": await _grpc(doors.grpc, scene, deterministic),
@@ -44,10 +44,29 @@ async def through_doors(folder: Path, scene: Scene) -> Mapping[str, Deviations]:
     return found
 
 
-async def _grpc(address: str, scene: Scene, deterministic: bool) -> list[F32]:
+async def through_cache(folder: Path, scene: Scene) -> Mapping[str, Deviations]:
+    """A second call in another order, out of the score cache and computed again, against the first."""
+    found: dict[str, Deviations] = {}
+    for name, flags in (("on", ()), ("off", NO_SCORE_CACHE)):
+        async with teacher_house(folder / f"cache-{name}", {"folder": str(scene.folder)}, flags=flags) as (doors, _):
+            first = await _scored(doors.grpc, scene.sequences, deterministic=False)
+            again = (await _scored(doors.grpc, scene.sequences[::-1], deterministic=False))[::-1]
+        hits = sum(one.receipt.cache is not CacheTier.NONE for one in again)
+        if hits != (len(again) if name == "on" else 0):
+            raise RuntimeError(f"{hits} of {len(again)} came from a cache that is {name}")
+        pairs = [(sampled_of(two.rows), sampled_of(one.rows)) for one, two in zip(first, again, strict=True)]
+        found[f"cache.{name}"] = deviations(f"a second call in another order, the score cache {name}, against the first", pairs)
+    return found
+
+
+async def _scored(address: str, sequences: Iterable[Sequence], *, deterministic: bool) -> list[Scored]:
     async with AsyncTeacherClient(address) as client:
-        got = await client.score(NAME, [item(one, deterministic) for one in scene.sequences], deadline_s=DEADLINE_S)
-    return [sampled_of(one.rows) for one in got if isinstance(one, Scored)]
+        got = await client.score(NAME, [item(one, deterministic) for one in sequences], deadline_s=DEADLINE_S)
+    return [one for one in got if isinstance(one, Scored)]
+
+
+async def _grpc(address: str, scene: Scene, deterministic: bool) -> list[F32]:
+    return [sampled_of(one.rows) for one in await _scored(address, scene.sequences, deterministic=deterministic)]
 
 
 async def _rest(url: str, scene: Scene, deterministic: bool) -> list[F32]:

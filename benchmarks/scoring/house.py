@@ -18,9 +18,11 @@ READY_S = 600.0  # a machine that others use too starts several engines slowly
 
 
 @asynccontextmanager
-async def teacher_house(folder: Path, options: Mapping[str, Any]) -> AsyncGenerator[tuple[Doors, Stack]]:
+async def teacher_house(
+    folder: Path, options: Mapping[str, Any], *, flags: tuple[str, ...] = ()
+) -> AsyncGenerator[tuple[Doors, Stack]]:
     """Ready doors of one teacher called `teacher`; `options` are those of its entry in a teachers file."""
-    stack = build_stack(folder, folder / "runs", [teacher_plan(folder, options)])
+    stack = build_stack(folder, folder / "runs", [teacher_plan(folder, options, flags=flags)])
     async with running(stack):
         yield stack.doors[NAME], stack
 

@@ -36,7 +36,7 @@ OTHER_WORDS: dict[tuple[str, str, str], tuple[str, str, str]] = {
 class AcceptsBodies(AcceptsAll):
     """The teacher's REST door over a service that has nothing to say."""
 
-    def rest_routers(self) -> tuple[APIRouter, ...]:
+    def rest_routers(self) -> tuple[APIRouter, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return (teacher_router(self),)  # pyright: ignore[reportArgumentType]
 
     async def score(self, request: teacher_pb2.ScoreRequest, call: object) -> teacher_pb2.ScoreReply:

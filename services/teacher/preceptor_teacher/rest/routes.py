@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from preceptor_serving.auth.identity import Scope
+from preceptor_serving.doors.rest_pieces import json_reply
 from preceptor_serving.doors.rest_routes import CurrentCall, door_router, needs
 from preceptor_teacher.rest.bodies import ErrorAnswer, ScoreAnswer, ScoreBody, TeachersAnswer
 from preceptor_teacher.rest.convert import teacher_answer, to_answer, to_request
@@ -25,10 +26,10 @@ def teacher_router(service: TeacherService) -> APIRouter:
 
     @router.post("/v1/score", response_model=ScoreAnswer, responses=ERRORS)
     @needs(Scope.SCORE)
-    async def score(body: ScoreBody, call: CurrentCall) -> JSONResponse:
+    async def score(body: ScoreBody, call: CurrentCall) -> Response:
         """Scores a batch of sequences; each item succeeds or fails alone."""
         request = to_request(body)
-        return JSONResponse(to_answer(request, await service.score(request, call)))
+        return await json_reply(to_answer(request, await service.score(request, call)))
 
     @router.post("/v1/grade", response_model=GradeAnswer, responses=ERRORS)
     @needs(Scope.GRADE)

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preceptor.errors import ConfigurationError
-from preceptor_teacher.cache import tiers
 from preceptor_teacher.cache.disk import DiskTier, sealed, unsealed
 from preceptor_teacher.cache.eviction import footprint
 from preceptor_teacher.cache.memory import MemoryTier
@@ -272,20 +271,3 @@ def test_several_processes_share_one_file(tmp_path):
         asked = [key(1000 * n + m) for n in range(2) for m in range(100)]
         assert tier.get_many(asked) == {one: value(int.from_bytes(one, "big")) for one in asked}
         assert tier.used_bytes == 200 * footprint(5016)
-
-
-async def test_a_disk_that_hangs_holds_up_the_end_for_its_deadline_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiers, "CLOSE_S", 0.05)
-    monkeypatch.setattr(tiers, "IDLE_S", 0.05)
-    tier, hangs = DiskTier.open(tmp_path, 16 * MIB), threading.Event()
-    monkeypatch.setattr(DiskTier, "put_many", lambda self, entries: hangs.wait(20))
-    cache = ScoreCache(MemoryTier(MIB), tier, TenantSecrets(b"s" * 32))
-    cache.keep([(key(1), value(1))])
-    await asyncio.sleep(0.01)  # the thread is at work
-    try:
-        await cache.close()
-        assert not hangs.is_set()
-        assert tier.get_many([key(1)]) == {}, "it is not closed under the thread that may still use it"
-    finally:
-        hangs.set()
-        tier.close()
