@@ -43,7 +43,7 @@ async def steps_of(folder: Path, *overrides: str) -> list[dict[str, Any]]:
     ("overrides", "oldest"),
     [
         (("schedule.staleness=1",), 1),
-        (("schedule.staleness=0", "schedule.ahead_steps=1"), 0),
+        pytest.param(("schedule.staleness=0", "schedule.ahead_steps=1"), 0, marks=pytest.mark.slow),
     ],
 )
 async def test_nothing_older_than_the_bound_is_trained_and_nothing_is_lost(
