@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from preceptor.config.settings import ClientSettings
 from preceptor.learner import Learner, RunFolder, RunPlan, training_prompts
 from preceptor.learner.inline import in_this_process
 from preceptor.recipes import compile_recipe, load_recipe
-from tests.reference.opd_loop import Settings, distil, k1_policy_gradient, reverse_kl_tail
+from tests.reference import guided
+from tests.reference.opd_loop import Settings, distil, generate, k1_policy_gradient, reverse_kl_tail
 
 ROOT = Path(__file__).parents[2]
 PAIR = ROOT / "examples" / "tiny"
@@ -37,11 +40,21 @@ OVERRIDES = (
 )
 
 
-def reference(objective, *, teacher_writes: bool = False):
+def forward_kl_tail(student_BRV, teacher_BRV, rollouts, settings):
+    """KL(teacher || student) on the same support."""
+    return reverse_kl_tail(teacher_BRV, student_BRV, rollouts_with(rollouts, teacher_BRV, student_BRV, settings), settings)
+
+
+def rollouts_with(rollouts, teacher_BRV, student_BRV, settings):
+    """The loop's divergence takes its first argument's top-k from the rollouts and the second one's from its scores."""
+    return replace(rollouts, top_ids_BRk=torch.cat([rollouts.top_ids_BRk, teacher_BRV.topk(settings.top_k).indices], -1))
+
+
+def reference(objective, *, teacher_writes: bool = False, together=None):
     torch.set_num_threads(1)
     student = load_model("student")
     settings = Settings(learning_rate=RATE, teacher_writes=teacher_writes)
-    loop = distil(student, load_model("teacher"), batches(task.load("distil"), PROMPTS), objective, settings)
+    loop = distil(student, load_model("teacher"), batches(task.load("distil"), PROMPTS), objective, settings, together)
     return [next(loop) for _ in range(STEPS)], student.state_dict()
 
 
@@ -87,7 +100,27 @@ def forward_top16(student, teacher, rollouts, settings):
 )
 def test_the_first_steps_are_those_of_the_reference_loop(tmp_path: Path, recipe, objective, writers) -> None:
     folder = asyncio.run(inline(recipe, tmp_path, writers))
-    metrics, weights = reference(objective, teacher_writes=writers is not None)
+    assert_same(folder, *reference(objective, teacher_writes=writers is not None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "objective", "choose"),
+    [
+        ("tiny-skd", forward_kl_tail, guided.speculative),
+        ("tiny-trust-region", reverse_kl_tail, guided.trust_region),
+    ],
+)
+def test_the_first_steps_with_a_teacher_in_the_loop_too(tmp_path: Path, recipe, objective, choose) -> None:
+    prompts = next(iter(batches(task.load("distil"), PROMPTS)))
+    student, teacher = load_model("student"), load_model("teacher")
+    together = guided.generate(choose, student, teacher, prompts, 0, Settings())
+    assert together.response_BR.tolist() != generate(student, prompts, 0, Settings()).response_BR.tolist()
+    folder = asyncio.run(inline(recipe, tmp_path))
+    assert_same(folder, *reference(objective, together=partial(guided.generate, choose)))
+
+
+def assert_same(folder: Path, metrics, weights) -> None:
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     steps = [event for event in events if event["event"] == "step"]
     for ours, theirs in zip(steps, metrics, strict=True):

@@ -39,6 +39,7 @@ class Rollouts:
 
 Objective = Callable[[Tensor, Tensor, Rollouts, Settings], Tensor]  # student, teacher [B, R, V] -> loss per row [B, R]
 Prompts = dict[int, list[int]]  # index in the data -> ids
+Guided = Callable[[Model, Model, Prompts, int, Settings], Rollouts]  # student and teacher draw together
 
 
 @torch.no_grad()
@@ -83,13 +84,19 @@ def k1_policy_gradient(student_BRV: Tensor, teacher_BRV: Tensor, rollouts: Rollo
 
 
 def distil(
-    student: Model, teacher: Model, batches: Iterable[Prompts], objective: Objective, settings: Settings
+    student: Model,
+    teacher: Model,
+    batches: Iterable[Prompts],
+    objective: Objective,
+    settings: Settings,
+    guided: Guided | None = None,
 ) -> Iterator[dict[str, float]]:
     """Trains the student in place, a step for each batch of prompts: the loss and the gradient norm before clipping."""
     rate, betas, epsilon = settings.learning_rate, settings.betas, settings.epsilon
     optimizer = torch.optim.AdamW(student.parameters(), rate, betas, epsilon, weight_decay=0.0)
     for step, prompts in enumerate(batches):
-        rollouts = generate(teacher if settings.teacher_writes else student, prompts, step, settings)
+        writer = teacher if settings.teacher_writes else student
+        rollouts = guided(student, teacher, prompts, step, settings) if guided else generate(writer, prompts, step, settings)
         loss_BR = objective(score(student, rollouts), score(teacher, rollouts).detach(), rollouts, settings)
         loss = loss_BR[rollouts.valid_BR].sum() / rollouts.valid_BR.sum()  # mean over the valid rows of the whole batch
         optimizer.param_groups[0]["lr"] = rate * max(0.0, 1 - step / settings.decay_steps)

@@ -87,6 +87,7 @@ def generate_request(
         write_logs=bool(slot.scorers),
         job=plan.run,
         min_weight_step=plan.oldest_weights(index) if slot.by_student else None,
+        policy_json=source.policy_json,
     )
 
 

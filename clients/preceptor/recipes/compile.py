@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from preceptor.codec import Grade
 from preceptor.errors import ConfigurationError
+from preceptor.recipes.behaviour import BehaviourSpec, resolve_policy
 from preceptor.recipes.biased import biases
 from preceptor.recipes.lint import Finding, lint
 from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
 from preceptor.recipes.resolve import ResolvedTerm, resolve_term
 from preceptor.recipes.run_config import RunConfig
-from preceptor.recipes.schema import Recipe
+from preceptor.recipes.schema import OpUse, Recipe
 from preceptor.types import TailOf, Want
 
 
@@ -40,7 +41,8 @@ class TeacherPlan:
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """How the rollouts of one source are drawn; `student_topk` ids are logged beside each token."""
+    """How the rollouts of one source are drawn; `student_topk` ids are logged beside each token. `policy_json` is what the
+    rollout service is told of a behaviour policy; "" for the student alone."""
 
     name: str
     writer: str
@@ -48,6 +50,7 @@ class SourcePlan:
     max_response_tokens: int
     temperature: float
     student_topk: int
+    policy_json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,17 @@ def _source_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> So
         max_response_tokens=source.max_response_tokens,
         temperature=recipe.temperature,
         student_topk=max((one.needs.student_topk for term in terms if name in term.sources for one in term.readings), default=0),
+        policy_json=_policy_json(recipe, name),
     )
+
+
+def _policy_json(recipe: Recipe, name: str) -> str:
+    use = recipe.sources[name].policy
+    if use is None:
+        return ""
+    spec, params = resolve_policy(use, f"sources.{name}.policy")
+    model = recipe.teachers[use.teacher].model if use.teacher else ""
+    return BehaviourSpec(policy=OpUse(op=spec.name, params=params.model_dump(mode="json")), teacher=model).to_json()
 
 
 def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> TeacherPlan:

@@ -71,6 +71,13 @@ class Data(BaseModel):
     """The key of each line that holds the prompt; it becomes one user message."""
 
 
+class PolicyUse(OpUse):
+    """A behaviour policy by name, its parameters where they differ from its defaults, and whom it asks."""
+
+    teacher: Name | None = None
+    """A name under `teachers`: who has a say in the next token; unset for policies without one."""
+
+
 class Source(BaseModel):
     """One way in which rollouts come about. Every source answers every prompt of a step."""
 
@@ -78,6 +85,9 @@ class Source(BaseModel):
 
     writer: Name = STUDENT
     """`student`, or a name under `teachers`: whose tokens the rollouts are."""
+
+    policy: Annotated[PolicyUse | None, BeforeValidator(_as_op_use, json_schema_input_type=str | PolicyUse | None)] = None
+    """How the tokens of the student's rollouts come about where a teacher has a say in them; unset: the student alone."""
 
     samples_per_prompt: int = Field(default=1, ge=1, le=1024)
     """Rollouts of each prompt; together they are the prompt's group."""

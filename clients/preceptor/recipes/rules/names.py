@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from preceptor.recipes.behaviour import resolve_policy
 from preceptor.recipes.resolve import ResolvedTerm
 from preceptor.recipes.rules.finding import Finding
 from preceptor.recipes.schema import STUDENT, Recipe
@@ -18,6 +19,7 @@ def known(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
         if source.writer != STUDENT and source.writer not in recipe.teachers:
             writers = (STUDENT, *recipe.teachers)
             yield Finding(f"sources.{name}.writer", f"there is no writer {source.writer!r}", did_you_mean(source.writer, writers))
+    yield from _policies(recipe)
     for one in terms:
         mentioned = [(f"{one.where}.on", one.term.on)]
         mentioned += [(f"{one.where}.pairs.params.rejected", name) for name in one.sources[1:]]
@@ -25,6 +27,23 @@ def known(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
         teachers = [(f"{one.where}.teacher", one.term.teacher)] if one.term.teacher else []
         own = (use.reading for use in one.uses if use.reading and use.names_a_reading)
         yield from _teachers(recipe, teachers + [(f"{reading.where}.teacher", reading.teacher) for reading in own])
+
+
+def _policies(recipe: Recipe) -> Iterator[Finding]:
+    """A policy guides the student, and asks a teacher that exists, or none if it has nothing to ask."""
+    for name, source in recipe.sources.items():
+        if source.policy is None:
+            continue
+        where, teacher = f"sources.{name}.policy", source.policy.teacher
+        spec, _ = resolve_policy(source.policy, where)
+        if source.writer != STUDENT:
+            yield Finding(where, "a policy says how the student draws; this source has another writer", "remove one of them")
+        if spec.asks_teacher and teacher is None:
+            yield Finding(f"{where}.teacher", f"{spec.name} asks a teacher", "name one of those under teachers")
+        elif teacher is not None and not spec.asks_teacher:
+            yield Finding(f"{where}.teacher", f"{spec.name} asks no teacher", "remove it")
+        elif teacher is not None:
+            yield from _teachers(recipe, [(f"{where}.teacher", teacher)])
 
 
 def _sources(recipe: Recipe, mentioned: Iterable[tuple[str, str]]) -> Iterator[Finding]:
@@ -45,6 +64,7 @@ def used(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     read = {source for one in terms for source in one.sources}
     speaking = {reading.teacher for one in terms for reading in one.readings}
     speaking |= {source.writer for source in recipe.sources.values()}
+    speaking |= {source.policy.teacher for source in recipe.sources.values() if source.policy and source.policy.teacher}
     for name in recipe.sources.keys() - read:
         yield Finding(f"sources.{name}", f"no term reads the rollouts of {name!r}", "remove it, or name it in a term's `on`")
     for name in recipe.teachers.keys() - speaking:

@@ -287,3 +287,30 @@ def test_an_override_without_a_value_says_how_one_is_written() -> None:
     with pytest.raises(ConfigurationError) as refused:
         override(values, "schedule.steps")
     assert "=" in (refused.value.hint or "")
+
+
+# ---------------------------------------------------------------- behaviour policies
+
+
+def test_a_policy_reaches_the_request_with_every_parameter_and_the_teachers_model():
+    compiled = compile_recipe(load_recipe(Path("recipes/tiny-skd.yaml"), ["sources.rollouts.policy.params={}"]))
+    told = json.loads(compiled.sources["rollouts"].policy_json)
+    assert told == {"policy": {"op": "speculative", "params": {"accept_topk": 25}}, "teacher": "tiny-teacher"}
+    assert compile_recipe(load_recipe(REVERSE_KL)).sources["rollouts"].policy_json == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        (["sources.rollouts.policy.op=speculativ"], "sources.rollouts.policy"),
+        (["sources.rollouts.policy.teacher=nobody"], "sources.rollouts.policy.teacher"),
+        (["sources.rollouts.policy.teacher=null"], "sources.rollouts.policy.teacher"),
+        (["sources.rollouts.policy={op: student, teacher: tutor}"], "sources.rollouts.policy.teacher"),
+        (["sources.rollouts.writer=tutor"], "sources.rollouts.policy"),
+        (["sources.rollouts.policy.params={accept_topk: 0}"], "sources.rollouts.policy.params.accept_topk"),
+    ],
+)
+def test_a_policy_that_cannot_work_is_refused_at_its_field(overrides, field):
+    with pytest.raises(ConfigurationError) as refused:
+        compile_recipe(load_recipe(Path("recipes/tiny-skd.yaml"), overrides))
+    assert refused.value.field == field
