@@ -24,7 +24,7 @@ from preceptor.redaction import redact
 
 # Libraries that install handlers of their own or stop propagation; ours shall be the only one.
 ADOPTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "grpc", "py.warnings")
-CHATTY = ("httpx", "httpcore", "asyncio", "urllib3")  # a line for every request at INFO
+CHATTY = ("httpx", "httpcore", "httpx2", "httpcore2", "asyncio", "urllib3")  # a line for every request at INFO
 
 
 def configure_logs(

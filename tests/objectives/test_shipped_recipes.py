@@ -67,6 +67,10 @@ PARTS: dict[str, Callable[[Values], None]] = {
 }
 """Recipe -> what takes its defining part away; what is left is another method that compiles."""
 
+DRAWN_OTHERWISE = {"tiny-skd", "tiny-trust-region"}
+"""Their part is who draws the tokens, which no loss on given tokens shows: tests/integration/test_inline_n3.py holds that the
+rollouts differ from the student's own and that training on them follows the reference."""
+
 
 def only_used(values: Values) -> Values:
     """Without the sources and teachers that no term names any more."""
@@ -103,7 +107,7 @@ def test_a_recipe_compiles_fits_the_schema_and_says_how_far_it_was_checked(name:
     assert compile_recipe(recipe).warnings == ()
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", sorted(set(FILES) - DRAWN_OTHERWISE))
 def test_the_defining_part_changes_the_gradient(name: str) -> None:
     whole, less = (read_yaml(FILES[name]) for _ in range(2))
     PARTS[name](less)

@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     """The exit code of one call: 0, 2 for a mistake of the caller, 1 for other failures, 130 after Ctrl-C."""
     debug = "--debug" in _leading_flags(argv)
     try:
-        _dispatch(argv)
+        _dispatch_and_flush(argv)
     except SystemExit as stop:
         return _code_of(stop)
     except KeyboardInterrupt:
@@ -82,6 +82,14 @@ def load_target(target: str) -> Callable[..., None]:
 
 def _dispatch(argv: Sequence[str]) -> None:
     build_app(called_command(argv))(list(argv) or ["--help"], prog_name="preceptor")
+
+
+def _dispatch_and_flush(argv: Sequence[str]) -> None:
+    """What was printed leaves here, where a reader that has gone can be told from a defect; at exit it could not."""
+    try:
+        _dispatch(argv)
+    finally:
+        sys.stdout.flush()
 
 
 def _group(text: str) -> typer.Typer:
