@@ -19,16 +19,17 @@ class Verdicts:
     def __init__(self, path: Path, tests_digest: str) -> None:
         self._path, self._tests = path, tests_digest
         self._files: dict[str, dict[str, dict[str, str]]] = json.loads(path.read_text()) if path.exists() else {}
+        """File -> `content`, `verdicts`, and `tests` (under which tests each mutant was tried last)."""
 
     def settled(self, file: Path, what: str) -> bool:
         """Whether this mutant need not be tried again."""
         found = self._of(file).get(what)
-        return found is not None and (not found.startswith("survived") or self._files[file.stem]["about"]["tests"] == self._tests)
+        return found is not None and (not found.startswith("survived") or self._files[file.stem]["tests"][what] == self._tests)
 
     def put(self, file: Path, what: str, verdict: str) -> None:
         """Writes it down at once."""
         self._of(file)[what] = verdict
-        self._files[file.stem]["about"]["tests"] = self._tests
+        self._files[file.stem]["tests"][what] = self._tests
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self._files, indent=1))
 
@@ -44,8 +45,8 @@ class Verdicts:
     def _of(self, file: Path) -> dict[str, str]:
         content = digest([file])
         found = self._files.get(file.stem)
-        if found is None or found["about"]["content"] != content:
-            found = self._files[file.stem] = {"about": {"content": content, "tests": self._tests}, "verdicts": {}}
+        if found is None or found["content"]["digest"] != content:
+            found = self._files[file.stem] = {"content": {"digest": content}, "verdicts": {}, "tests": {}}
         return found["verdicts"]
 
 
