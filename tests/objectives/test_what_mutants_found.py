@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,6 @@ def test_soft_targets_are_zero_where_the_teacher_is_and_need_a_bucket_where_it_i
 @pytest.mark.parametrize(("module", "column"), [(sampled, "sampled_r"), (entropy, "entropy_r")])
 def test_a_row_needs_its_number_and_the_teachers_word_that_it_is_valid(module, column) -> None:
     ok, numbers = np.array([True, True, False, False]), np.array([-1.0, np.nan, -1.0, np.nan], np.float32)
-    full = ItemScores(ok, np.zeros(4, np.int64), **{column: numbers})
+    full = replace(ItemScores(ok, np.zeros(4, np.int64)), **{column: numbers})
     assert module.read(full, NoParams()).valid_r.tolist() == [True, False, False, False]
     assert not module.read(ItemScores(ok, np.zeros(4, np.int64)), NoParams()).valid_r.any()
