@@ -95,7 +95,8 @@ class EnginePool:
         self._stopped = True
         if self._loop_task is not None:
             await _cancelled(self._loop_task)
-        await self._end_all(Unavailable("the teacher is stopping"))
+        await self._end_calls()
+        self._end_tickets(Unavailable("the teacher is stopping"))
         await self.channel.stop()
 
     async def look_up(self, tickets: Sequence[Ticket]) -> None:
@@ -148,8 +149,9 @@ class EnginePool:
                 pause_s = await self._send_batches()
             except Exception as error:  # a defect of ours: what the scheduler holds now is anybody's guess
                 log.error("pool_defect", exc_info=error)
-                self.scheduler = self._empty_scheduler()
-                await self._end_all(_unforeseen())
+                await self._end_calls()
+                self.scheduler = self._empty_scheduler()  # what came while the calls ended stood in the old one, and ends too
+                self._end_tickets(_unforeseen())
 
     async def _send_batches(self) -> float | None:
         """As many as the engine should have now. How long until it should have the next; None: until something happens."""
@@ -285,10 +287,12 @@ class EnginePool:
                     self.scheduler.finish(ticket.task.task_id, self._now_s(), NOTHING_SPENT)
                 self._end(ticket).reject(_unforeseen())
 
-    async def _end_all(self, error: PreceptorError) -> None:
-        """Those on the engine and those that wait, with the same answer."""
+    async def _end_calls(self) -> None:
         for call in list(self._calls):
             await _cancelled(call)
+
+    def _end_tickets(self, error: PreceptorError) -> None:
+        """Those on the engine and those that wait, with the same answer."""
         for ticket in list(self._tickets.values()):
             self._end(ticket).reject(error)
 
@@ -325,5 +329,4 @@ def _unforeseen() -> Internal:
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])  # unlike awaiting the task itself, this ends when whoever waits is cancelled

@@ -18,3 +18,9 @@ def test_of_the_tied_the_lowest_ids_are_taken_in_every_row_of_several_blocks():
         best = 49_001 - 7 * row
         assert found == [best, best - 1, best + 1, 0, 1, 2, 3, 4]
     assert torch.equal(got, values.gather(1, ids))
+
+
+def test_a_row_with_values_that_are_no_numbers_spoils_no_other():
+    values_nv = torch.zeros(2, 512)
+    values_nv[0, :2], values_nv[0, 2:4], values_nv[1, 7] = torch.nan, 5.0, 9.0
+    assert topk_lowest_id(values_nv, 3)[1].tolist() == [[0, 1, 2], [7, 0, 1]]

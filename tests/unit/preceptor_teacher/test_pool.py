@@ -16,7 +16,7 @@ from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
-from preceptor_teacher.pool import EnginePool, PoolPolicy
+from preceptor_teacher.pool import EnginePool, PoolPolicy, _cancelled
 from preceptor_teacher.tickets import Ticket
 
 NAME, WAIT_S = "fake", 20.0
@@ -102,3 +102,46 @@ async def test_who_comes_while_a_call_is_computed_is_not_behind_a_call_that_was_
         assert [one.result.done() for one in flood] == [True, False, False]
     finally:
         await pool.stop()
+
+
+async def test_who_comes_while_the_calls_of_a_defect_end_is_told_and_not_sent_to_the_engine(monkeypatch):
+    async with pool_of() as pool:
+        running, late, sent = ticket(pool, "running"), ticket(pool, "late"), list[str]()
+
+        async def run(batch):
+            sent.extend(task.task_id for task in batch.tasks)
+            try:
+                await asyncio.sleep(WAIT_S)
+            finally:
+                pool.submit(late)
+
+        def defect(now_s):
+            monkeypatch.undo()
+            raise KeyError("no such call")
+
+        pool._run = run
+        pool.submit(running)
+        while not sent:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(pool._pace, "pause_s", defect)
+        pool._work.set()
+        assert [type(await outcome(one)) for one in (running, late)] == [Internal] * 2
+        await asyncio.sleep(0.01)
+        assert sent == ["running"], "a ticket that has ended is in no queue"
+
+
+async def test_ending_a_call_can_itself_be_given_up():
+    async def slow_to_end():
+        try:
+            await asyncio.sleep(WAIT_S)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+
+    call = asyncio.create_task(slow_to_end())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(_cancelled(call))
+    await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.wait([ending])
+    assert ending.cancelled(), "its owner's end must not be swallowed"
+    await call

@@ -36,7 +36,7 @@ def topk_lowest_id(values_nv: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _with_tie(values_mv: Tensor, cut_m1: Tensor, k: int) -> Tensor:
     """The ids of the k largest, where several are equal to the k-th largest: of those the lowest."""
-    above_mv, tied_mv = values_mv > cut_m1, values_mv == cut_m1
+    above_mv, tied_mv = ~(values_mv <= cut_m1), values_mv == cut_m1  # NaN stands above all numbers, as it does in a sort
     room_m1 = k - above_mv.sum(-1, keepdim=True)
     chosen_mv = above_mv | (tied_mv & (tied_mv.cumsum(-1, dtype=torch.int32) <= room_m1))
     ids_mk = chosen_mv.nonzero()[:, 1].view(-1, k)
