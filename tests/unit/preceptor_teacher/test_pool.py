@@ -106,10 +106,11 @@ async def test_who_comes_while_a_call_is_computed_is_not_behind_a_call_that_was_
 
 async def test_who_comes_while_the_calls_of_a_defect_end_is_told_and_not_sent_to_the_engine(monkeypatch):
     async with pool_of() as pool:
-        running, late, sent = ticket(pool, "running"), ticket(pool, "late"), list[str]()
+        running, late, sent, begun = ticket(pool, "running"), ticket(pool, "late"), list[str](), asyncio.Event()
 
         async def run(batch):
             sent.extend(task.task_id for task in batch.tasks)
+            begun.set()
             try:
                 await asyncio.sleep(WAIT_S)
             finally:
@@ -121,8 +122,8 @@ async def test_who_comes_while_the_calls_of_a_defect_end_is_told_and_not_sent_to
 
         pool._run = run
         pool.submit(running)
-        while not sent:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(WAIT_S):
+            await begun.wait()
         monkeypatch.setattr(pool._pace, "pause_s", defect)
         pool._work.set()
         assert [type(await outcome(one)) for one in (running, late)] == [Internal] * 2
