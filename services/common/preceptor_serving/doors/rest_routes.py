@@ -9,16 +9,18 @@ async def score(body: ScoreBody, call: CurrentCall) -> ScoreAnswer: ...
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from preceptor.errors import ConfigurationError, InvalidArgument
 from preceptor_serving.auth.identity import Scope
@@ -101,9 +103,7 @@ class FrameRoute(APIRoute):
                 request.state.call = call
                 response = await _answered(answer, JsonRequest(request.scope, request.receive), call, body)
                 response.headers[REQUEST_ID_HEADER] = call.request_id
-                if isinstance(response, StreamingResponse):
-                    response.body_iterator = _held_open(response.body_iterator, stack.pop_all(), call)
-                return response
+                return _Timely.of(response, stack, call) if isinstance(response, StreamingResponse) else response
 
         return handler
 
@@ -150,7 +150,30 @@ def _check_timeout(request: Request) -> None:
         raise InvalidArgument(f"{TIMEOUT_HEADER} is no time", field=TIMEOUT_HEADER, value=text, limit="seconds, > 0")
 
 
-async def _held_open(content: AsyncIterable[Any], stack: ExitStack, call: Call) -> AsyncIterator[Any]:
+class _Timely(StreamingResponse):
+    """A stream of which every message has to leave by the deadline: a peer that stops reading keeps neither place nor memory."""
+
+    call: Call
+
+    @classmethod
+    def of(cls, response: StreamingResponse, stack: ExitStack, call: Call) -> _Timely:
+        """The same reply, admitted until it has ended."""
+        content = _held_open(response.body_iterator, stack.pop_all(), call)
+        timely = cls(content, response.status_code, background=response.background)
+        timely.raw_headers = response.raw_headers
+        timely.call = call
+        return timely
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        async def in_time(message: Message) -> None:
+            async with self.call.bound():
+                await send(message)
+
+        async with aclosing(cast("AsyncGenerator[Any]", self.body_iterator)):
+            await super().__call__(scope, receive, in_time)
+
+
+async def _held_open(content: AsyncIterable[Any], stack: ExitStack, call: Call) -> AsyncGenerator[Any]:
     """Keeps a streamed reply admitted until its last chunk, and inside its deadline."""
     chunks = aiter(content)
     with stack:

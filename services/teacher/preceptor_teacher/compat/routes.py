@@ -31,7 +31,7 @@ def compat_router(service: TeacherService) -> APIRouter:
     router = door_router()
     for add in (_openai, _chat, _vllm, _trl, _sglang):
         add(router, service)
-    _named_health(router)
+    _named_health(router, service)
     return router
 
 
@@ -122,14 +122,15 @@ def _sglang(router: APIRouter, service: TeacherService) -> None:
             return JSONResponse(sglang.model_info(_newest(service, chosen(service, request, None))))
 
 
-def _named_health(router: APIRouter) -> None:
-    """`/health` under a teacher's name, where its trainers look for it."""
+def _named_health(router: APIRouter, service: TeacherService) -> None:
+    """`/health` under a teacher's name, where its trainers look for it; a name that nobody has is told there already."""
     for path in ("/health", "/health/"):
 
         @router.get(NAMED + path, include_in_schema=False)
         @needs(ANY_KEY)
         async def health(teacher: str, call: CurrentCall) -> Response:
             """200 while requests are answered."""
+            service.infos(teacher, "path")
             return Response()
 
 

@@ -19,7 +19,7 @@ from preceptor.types import Sequence
 from preceptor_proto.v1 import rollout_pb2, rollout_pb2_grpc, student_pb2, student_pb2_grpc
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.doors.rest_routes import CurrentCall, door_router, needs
-from preceptor_serving.frame.call import Call
+from preceptor_serving.frame.call import TIMEOUT_HEADER, Call
 from preceptor_serving.run import RunningService, running
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
 
@@ -52,6 +52,11 @@ class StreamService:
         async def count(last: int, call: CurrentCall) -> StreamingResponse:
             return StreamingResponse(self.numbers(last))
 
+        @router.get("/flood")
+        @needs(Scope.GENERATE)
+        async def flood(call: CurrentCall) -> StreamingResponse:
+            return StreamingResponse(self.endless())
+
         @router.post("/wait")
         @needs(Scope.GENERATE)
         async def wait(body: dict[str, int], call: CurrentCall) -> None:
@@ -83,6 +88,13 @@ class StreamService:
 
     async def step(self, requests: AsyncIterator[student_pb2.StepMessage], call: Call) -> student_pb2.StepReply:
         return student_pb2.StepReply(applied_step=len([message async for message in requests]))
+
+    async def endless(self) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(1 << 18)
+        finally:
+            self.closed.set()
 
     async def numbers(self, last: int) -> AsyncIterator[bytes]:
         for number in range(last):
@@ -144,6 +156,14 @@ async def test_a_caller_that_leaves_ends_the_handler(service: RunningService, do
     await asyncio.wait_for(service.service.closed.wait(), 10)
     await asyncio.wait_for(service.frame.idle(), 10)
     assert code_count(service, "Rollout.Generate", "CANCELLED") == 1
+
+
+async def test_a_peer_that_stops_reading_keeps_its_place_until_the_deadline_only(service: RunningService) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", service.rest_port, limit=1)
+    writer.write(f"GET /flood HTTP/1.1\r\nHost: x\r\n{TIMEOUT_HEADER}: 0.3\r\n\r\n".encode())
+    await asyncio.wait_for(service.service.closed.wait(), 10)
+    await asyncio.wait_for(service.frame.idle(), 10)
+    writer.close()
 
 
 async def test_every_message_of_a_request_stream_is_checked(service: RunningService, door: grpc.aio.Channel) -> None:

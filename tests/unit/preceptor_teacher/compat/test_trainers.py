@@ -21,6 +21,7 @@ Replay = Callable[[House], Awaitable[None]]
 async def trl_server_distillation(teacher: House) -> None:
     """`VLLMClient`: health, the first model, one request for the batch; entries by rank, cut to k, the token by its id."""
     assert (await teacher.http.get("/t/other/health")).status_code == 200
+    assert (await teacher.http.get("/t/nobody/health")).status_code == 404
     model = (await teacher.http.get("/t/other/v1/models")).json()["data"][0]["id"]
     asked = {"prompt": SEQUENCES, "max_tokens": 1, "temperature": 0.8, "prompt_logprobs": K}
     choices = (await teacher.answer("/t/other/v1/completions", model=model, **asked))["choices"]
