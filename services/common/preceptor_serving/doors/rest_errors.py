@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
@@ -77,7 +77,7 @@ def from_validation(failure: RequestValidationError, body: object = None) -> Inv
     `body` is the type of the whole body: it says which names an unknown field was meant to be.
     """
     first, *more = sorted(failure.errors(), key=lambda found: found["type"] != UNKNOWN)  # a misspelt name is also a missing one
-    field = _path(first["loc"])
+    field = _path(first["loc"], body)
     others = f"{len(more)} more fields are wrong" if more else ""
     meant = did_you_mean(str(first["loc"][-1]), fields_at(body, first["loc"][1:-1])) if first["type"] == UNKNOWN else ""
     hint = "; ".join(filter(None, (meant, others)))
@@ -100,20 +100,35 @@ def from_http(failure: StarletteHTTPException) -> PreceptorError:
             return InvalidArgument(str(failure.detail), field="request")
 
 
-def _path(location: tuple[int | str, ...]) -> str:
+def _path(location: tuple[int | str, ...], body: object) -> str:
+    """The place as the caller wrote it: without the names that pydantic gives to the forms of a value."""
     parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
     text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    for at, part in enumerate(parts):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in _forms(_type_at(body, parts[:at])):
+            text += f".{part}"
     return text.lstrip(".") or "body"
 
 
 def fields_at(kind: object, location: Sequence[int | str]) -> list[str]:
     """The names of the fields that the type of a body has at a place in it."""
+    return [name for model in _models(_type_at(kind, location)) for name in model.model_fields]
+
+
+def _type_at(kind: object, location: Sequence[int | str]) -> object:
+    """The annotation at a place in a body."""
     for part in location:
         inner = [model for model in _models(kind) if part in model.model_fields] if isinstance(part, str) else []
         kind = inner[0].model_fields[str(part)].annotation if inner else kind
-    return [name for model in _models(kind) for name in model.model_fields]
+    return kind
+
+
+def _forms(kind: object) -> set[str]:
+    """The names of the forms that a value may have, which a body does not contain."""
+    inner = {form for one in get_args(kind) for form in _forms(one)}
+    return {kind.tag} | inner if isinstance(kind, Tag) else inner
 
 
 def _models(kind: object) -> list[type[BaseModel]]:

@@ -11,7 +11,7 @@ from preceptor.errors import InvalidArgument
 from preceptor.types import ModelInfo
 from preceptor_teacher.compat.asks import Answer, Ask, Names, Prompts, token_prompts
 from preceptor_teacher.compat.positions import ZERO, Entry, list_of, next_entries, prompt_entries, prompt_logprobs
-from preceptor_teacher.compat.sampling import Sampling, check_max_tokens, check_neutral, want_of
+from preceptor_teacher.compat.sampling import Sampling, check_max_tokens, check_neutral, want_of, widest
 from preceptor_teacher.rest.convert import receipt_answer
 
 FINGERPRINT = "preceptor"
@@ -71,7 +71,7 @@ def read(body: CompletionBody) -> tuple[list[Ask], Names]:
             "nothing is asked for", field="prompt_logprobs", value="null", limit=">= 0", hint="or echo: true with logprobs"
         )
     want = want_of(body, width)
-    wants = {"topk": "logprobs" if body.prompt_logprobs is None else "prompt_logprobs", "temperature": "temperature"}
+    wants = {"topk": widest(body), "temperature": "temperature"}
     asks = [Ask(ids, 1 if width is not None else len(ids), want) for ids in prompts]
     return asks, Names("prompt", {**wants, "next": "max_tokens"}, alone)
 

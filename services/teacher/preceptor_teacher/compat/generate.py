@@ -16,8 +16,8 @@ from preceptor.types import RaggedIds
 from preceptor_teacher.compat.asks import Answer, Ask, Names, TokenIds, check_asked
 from preceptor_teacher.compat.completions import name, usage
 from preceptor_teacher.compat.positions import Entry, next_entries, prompt_logprobs
-from preceptor_teacher.compat.sampling import Sampling, check_max_tokens, check_neutral, want_of
-from preceptor_teacher.rest.bodies import Body, Count, TokenId
+from preceptor_teacher.compat.sampling import Sampling, check_max_tokens, check_neutral, want_of, widest
+from preceptor_teacher.rest.bodies import Body, Count
 from preceptor_teacher.rest.convert import receipt_answer
 
 PAD = -1
@@ -26,7 +26,7 @@ PAD = -1
 class GenerateSampling(Sampling):
     """vLLM's own sampling parameters."""
 
-    prompt_logprob_token_ids: list[list[TokenId | Annotated[int, Field(ge=PAD, le=PAD)]]] | None = None
+    prompt_logprob_token_ids: list[list[Annotated[int, Field(ge=PAD, lt=1 << 32)]]] | None = None
     """Row i holds ids whose log-probabilities are wanted where token start + i + 1 of the prompt stands; -1 pads."""
 
     prompt_logprob_start: Count | None = None
@@ -77,19 +77,16 @@ def read(body: GenerateBody) -> tuple[list[Ask], Names]:
         want = replace(want, candidates=RaggedIds.from_rows(rows))
     elif not want.sampled and not want.next:
         raise InvalidArgument("nothing is asked for", field="sampling_params.prompt_logprobs", value="null", limit=">= 0")
-    return [Ask(body.token_ids, first, want)], NAMES
+    return [Ask(body.token_ids, first, want)], Names(
+        "token_ids", {**WANTS, "topk": f"sampling_params.{widest(sampling)}"}, single=True
+    )
 
 
-NAMES = Names(
-    "token_ids",
-    {
-        "topk": "sampling_params.prompt_logprobs",
-        "candidates": "sampling_params.prompt_logprob_token_ids",
-        "temperature": "sampling_params.temperature",
-        "next": "sampling_params.max_tokens",
-    },
-    single=True,
-)
+WANTS = {
+    "candidates": "sampling_params.prompt_logprob_token_ids",
+    "temperature": "sampling_params.temperature",
+    "next": "sampling_params.max_tokens",
+}
 
 
 def _check_rows(given: int, rows: int) -> None:

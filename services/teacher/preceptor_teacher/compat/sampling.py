@@ -131,3 +131,9 @@ def want_of(sampling: Sampling, prompt_k: int | None) -> Want:
     generates = sampling.max_tokens == 1
     widths = (prompt_k or 0, sampling.logprobs or 0 if generates else 0, 1 if generates else 0)
     return Want(sampled=prompt_k is not None, topk=max(widths), next=generates, temperature=scale_of(sampling.temperature))
+
+
+def widest(sampling: Sampling) -> str:
+    """The field that the width of the lists came from, which is what a refusal of it is about."""
+    asked, drawn = sampling.prompt_logprobs, sampling.logprobs or 0 if sampling.max_tokens == 1 else 0
+    return "logprobs" if asked is None or drawn > asked else "prompt_logprobs"

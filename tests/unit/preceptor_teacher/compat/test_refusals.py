@@ -20,11 +20,23 @@ LONG = {"sampling_params": {"max_new_tokens": 0}}
 CASES: dict[str, tuple[str, dict, str]] = {
     "text": ("/v1/completions", {**COMPLETION, "prompt": "hello"}, "prompt"),
     "texts": ("/v1/completions", {**COMPLETION, "prompt": ["hello", "you"]}, "prompt"),
-    "no prompt": ("/v1/completions", {**COMPLETION, "prompt": []}, "prompt.ids"),
-    "an empty prompt": ("/v1/completions", {**COMPLETION, "prompt": [[1], []]}, "prompt.batch[1]"),
+    "no prompt": ("/v1/completions", {**COMPLETION, "prompt": []}, "prompt"),
+    "an empty prompt": ("/v1/completions", {**COMPLETION, "prompt": [[1], []]}, "prompt[1]"),
+    "an id below zero": ("/v1/completions", {**COMPLETION, "prompt": [[1], [2, -1]]}, "prompt[1][1]"),
     "an id of another tokenizer": ("/v1/completions", {**COMPLETION, "prompt": [[1, 2], [3, 4, 61]]}, "prompt[1][2]"),
     "the first id of another tokenizer": ("/v1/completions", {**COMPLETION, "prompt": [61, 4]}, "prompt[0]"),
     "more than the engine lists": ("/v1/completions", {**COMPLETION, "prompt_logprobs": 62}, "prompt_logprobs"),
+    "more than the engine lists, of the next token": ("/v1/completions", {**COMPLETION, "logprobs": 62}, "logprobs"),
+    "more than the engine lists, of the next token alone": (
+        "/inference/v1/generate",
+        {**GENERATE, "sampling_params": {"max_tokens": 1, "logprobs": 62}},
+        "sampling_params.logprobs",
+    ),
+    "more than the engine lists, beside what is not drawn": (
+        "/v1/completions",
+        {**COMPLETION, "max_tokens": 0, "prompt_logprobs": 62, "logprobs": 63},
+        "prompt_logprobs",
+    ),
     "the whole vocabulary": ("/v1/completions", {**COMPLETION, "prompt_logprobs": -1}, "prompt_logprobs"),
     "a real completion": ("/v1/completions", {**COMPLETION, "max_tokens": 2}, "max_tokens"),
     "vLLM's default length": ("/v1/completions", {"model": "fake", "prompt": [1, 2]}, "max_tokens"),
@@ -55,6 +67,12 @@ CASES: dict[str, tuple[str, dict, str]] = {
         "/inference/v1/generate",
         {**GENERATE, "output_mode": "text", "sampling_params": {"max_tokens": 1}},
         "output_mode",
+    ),
+    "an empty prompt of several": ("/generate", {**SGLANG, **LONG, "input_ids": [[1], []]}, "input_ids[1]"),
+    "an id that is neither one nor padding": (
+        "/inference/v1/generate",
+        {**GENERATE, "sampling_params": {"max_tokens": 1, "prompt_logprob_token_ids": [[5, -2]]}},
+        "sampling_params.prompt_logprob_token_ids[0][1]",
     ),
     "too few rows of ids": (
         "/inference/v1/generate",
@@ -134,8 +152,8 @@ async def test_a_table_of_ids_that_would_be_gigabytes_is_refused_before_it_is_ma
 async def test_more_prompts_than_any_service_takes_are_refused_while_they_are_read():
     async with house() as teacher:
         for path, body, field in (
-            ("/v1/completions", {**COMPLETION, "prompt": [[1, 2]] * 1025}, "prompt.batch"),
-            ("/t/fake/generate", {**SGLANG, **LONG, "input_ids": [[1, 2]] * 1025}, "input_ids.batch"),
+            ("/v1/completions", {**COMPLETION, "prompt": [[1, 2]] * 1025}, "prompt"),
+            ("/t/fake/generate", {**SGLANG, **LONG, "input_ids": [[1, 2]] * 1025}, "input_ids"),
             ("/t/fake/get_sequence_logprobs/", {"sequences": [[1, 2]] * 1025, "prompt_lengths": [1] * 1025}, "sequences"),
         ):
             assert (await teacher.refused(path, **body))["field"] == field
