@@ -94,7 +94,7 @@ def _write(text: str, pages: Sequence[Path]) -> None:
 
 TEXT = """# What the shipped recipes learn on the bundled pair
 
-Written by `make learning-table`; not by hand. Engine: hf, inline. State: **{state}**, {when},
+Written by `make learning-table`; not by hand. Engine: hf, inline. State: **{state}**, {when}, page written at
 commit {commit}, {machine}.
 
 Three-digit addition (`examples/tiny/README.md`): the student starts from sums it mostly gets wrong. Accuracy is exact match
@@ -104,7 +104,8 @@ other places of the same batch: whatever such a run learns, it does not learn fr
 are between runs of one seed. `tiny-sft` is the off-policy baseline on text that the teacher wrote. Seconds are those in which a
 learner was at work, on a machine that may have been busy with other things: they are not a benchmark.
 
-This is a report, not a bar: recipes' learning rates and lengths are those of their files, and were not tuned for this table.
+A table that was resumed may hold runs of earlier commits. This is a report, not a bar:
+recipes' learning rates and lengths are those of their files, and were not tuned for this table.
 
 {table}
 """

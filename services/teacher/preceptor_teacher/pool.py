@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from preceptor import wire
 from preceptor.errors import Cancelled, Corrupt, DeadlineExceeded, EngineFailed, Internal, NotFound, PreceptorError, Unavailable
@@ -65,7 +66,7 @@ class EnginePool:
         self._clocks = clocks
         self._client = ScoringClient(channel)
         self._tickets: dict[str, Ticket] = {}
-        self._calls: dict[asyncio.Task[None], int] = {}
+        self._calls: dict[asyncio.Task[bool], int] = {}
         self._pace = Pace(policy.calls_in_flight, policy.look_ahead_s)
         self._call_numbers = itertools.count()
         self._work = asyncio.Event()
@@ -184,27 +185,31 @@ class EnginePool:
         self._begin(batch)
         await asyncio.wait(self._calls)
 
-    def _call_ended(self, call: asyncio.Task[None]) -> None:
-        self._pace.ended(self._calls.pop(call), self._now_s(), finished=not call.cancelled() and call.exception() is None)
+    def _call_ended(self, call: asyncio.Task[bool]) -> None:
+        computed = not call.cancelled() and call.exception() is None and call.result()
+        self._pace.ended(self._calls.pop(call), self._now_s(), finished=computed)
         self._work.set()
         if not call.cancelled() and (error := call.exception()):
             log.error("pool_defect", exc_info=error)
 
-    async def _run(self, batch: Batch) -> None:
-        """One engine call for each version in the batch."""
+    async def _run(self, batch: Batch) -> bool:
+        """One engine call for each version in the batch; whether all of it was computed."""
         by_version: dict[ModelRef, list[Ticket]] = {}
         for task in batch.tasks:
             ticket = self._tickets[task.task_id]
             ticket.spent_tokens = task.work.new_tokens
             by_version.setdefault(ticket.version, []).append(ticket)
+        computed = True
         for version, tickets in by_version.items():
             try:
-                await self._run_version(version, tickets, alone=batch.tasks[0].suspect)
+                computed &= await self._run_version(version, tickets, alone=batch.tasks[0].suspect)
             except Exception as error:  # a defect of ours: nobody must wait for ever because of it
                 log.error("pool_defect", exc_info=error)
                 self._give_up(tickets)
+                computed = False
+        return computed
 
-    async def _run_version(self, version: ModelRef, tickets: Sequence[Ticket], *, alone: bool) -> None:
+    async def _run_version(self, version: ModelRef, tickets: Sequence[Ticket], *, alone: bool) -> bool:
         try:
             results = await self._call(version, tickets)
         except EngineFailed as error:
@@ -213,6 +218,8 @@ class EnginePool:
             self._refuse(tickets, error)
         else:
             self._settle(tickets, results)
+            return True
+        return False
 
     async def _call(self, version: ModelRef, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
         request = teacher_pb2.ScoreRequest(
@@ -327,6 +334,6 @@ def _unforeseen() -> Internal:
     return Internal("an unforeseen failure while scoring", hint="see the teacher's log")
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait([task])  # unlike awaiting the task itself, this ends when whoever waits is cancelled

@@ -134,10 +134,13 @@ async def test_an_unknown_call_or_route_is_not_found(grpc_door: grpc.aio.Channel
         await grpc_door.unary_unary("/preceptor.v1.Teacher/Nothing")(b"")
     assert isinstance(from_rpc(failure.value), NotFound)
     reply = await rest_door.get("/v1/nothing")
-    assert (reply.status_code, reply.json()["code"]) == (404, "NOT_FOUND")
+    assert (reply.status_code, reply.json()["code"], reply.json()["value"]) == (404, "NOT_FOUND", "/v1/nothing")
+    one_slash_more = await rest_door.post("/k/any/v1/score/", json=BODY)
+    assert (one_slash_more.status_code, one_slash_more.json()["value"]) == (404, "/v1/score/"), "no redirect that loses the key"
     wrong_method = await rest_door.get("/v1/score")
     assert (wrong_method.status_code, wrong_method.json()["code"]) == (405, "INVALID_ARGUMENT")
     assert wrong_method.headers["allow"] == "POST"
+    assert [wrong_method.json()[name] for name in ("field", "value", "limit")] == ["method", "GET", "POST"]
 
 
 async def test_a_wrong_body_is_named_by_its_path(rest_door: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,15 @@ def test_an_adapter_of_another_base_or_another_kind_is_refused(tmp_path):
     config.write_text(config.read_text().replace('"use_dora": false', '"use_dora": true'))
     with pytest.raises(ConfigurationError, match="kind of adapter"):
         VersionLoader(BASE, "f32", "cpu").load(folder, ref)
+
+
+def test_an_adapter_whose_layers_are_a_pattern_is_refused_for_that(tmp_path):
+    ref, folder, _ = published_adapter(tmp_path)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"target_modules": "all-linear"}))
+    with pytest.raises(ConfigurationError) as refused:
+        VersionLoader(BASE, "f32", "cpu").load(folder, ref)
+    assert (refused.value.field, refused.value.value) == ("adapter_config.json.target_modules", "all-linear")
 
 
 @pytest.mark.parametrize("layer", ["no_such_layer", "embed_tokens", "lm_head"])

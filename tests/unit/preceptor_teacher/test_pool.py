@@ -104,6 +104,26 @@ async def test_who_comes_while_a_call_is_computed_is_not_behind_a_call_that_was_
         await pool.stop()
 
 
+async def test_a_call_that_the_engine_refuses_says_nothing_of_its_pace(monkeypatch):
+    """It comes back at once; taken for a quick one it would have a whole batch sent ahead again."""
+    async with pool_of(tokens_per_s=200.0) as pool:
+        computed = ticket(pool, "computed")
+        pool.submit(computed)
+        assert isinstance(await outcome(computed), teacher_pb2.ScoreResult)
+        await asyncio.sleep(0.01)  # its call has come back as well
+        before = pool._pace.s_per_cost
+
+        async def refuse(version, tickets):
+            raise Unavailable("not now")
+
+        monkeypatch.setattr(pool, "_call", refuse)
+        for number in range(20):
+            refused = ticket(pool, f"refused-{number}")
+            pool.submit(refused)
+            assert isinstance(await outcome(refused), Unavailable)
+        assert pool._pace.s_per_cost == before
+
+
 async def test_who_comes_while_the_calls_of_a_defect_end_is_told_and_not_sent_to_the_engine(monkeypatch):
     async with pool_of() as pool:
         running, late, sent, begun = ticket(pool, "running"), ticket(pool, "late"), list[str](), asyncio.Event()

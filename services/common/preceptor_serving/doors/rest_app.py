@@ -23,6 +23,7 @@ UNMATCHED = "unmatched"  # the method label of a request that met no route
 def rest_app(name: str, routers: tuple[APIRouter, ...], frame: Frame) -> FastAPI:
     """An application with the service's routes, probes, metrics and errors; refuses a route that passes no frame."""
     app = FastAPI(title=f"Preceptor {name}", version=__version__, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False  # the place that it would send to lacks the key of the path
     app.state.frame = frame
     for router in (open_probes(), metrics_router(), *routers):
         app.router.routes.extend(router.routes)  # as they are: newer releases of FastAPI hide included ones behind a mount
@@ -53,7 +54,7 @@ async def _unmatched(request: Request, failure: Exception) -> JSONResponse:
     """Only the framework's own refusals arrive here: those of a route were named inside the frame."""
     if not isinstance(failure, StarletteHTTPException):
         raise failure
-    error = from_http(failure)
+    error = from_http(failure, request)
     arrival = Arrival(Door.REST, UNMATCHED, request.headers)
     request.app.state.frame.refused(arrival, error)
     return error_response(error, {**(failure.headers or {}), REQUEST_ID_HEADER: arrival.request_id()}, failure.status_code)

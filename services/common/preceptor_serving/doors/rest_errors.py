@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Tag
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from preceptor.error_details import detail_of
 from preceptor.errors import Exhausted, InvalidArgument, NotFound, PreceptorError, TooLarge, Unauthenticated
+from preceptor.redaction import redact_text
 from preceptor.suggest import did_you_mean
 
 DEFAULT_RETRY_S = 1.0
@@ -85,15 +86,19 @@ def from_validation(failure: RequestValidationError, body: object = None) -> Inv
     return kind(f"{field}: {first['msg']}", field=field, value=_value(first), limit=_limit(first), hint=hint)
 
 
-def from_http(failure: StarletteHTTPException) -> PreceptorError:
+def from_http(failure: StarletteHTTPException, request: Request) -> PreceptorError:
     """The error behind an HTTP exception, whether the framework raised it or one of ours travelled in it."""
     if isinstance(failure, Refused):
         return failure.error
     match failure.status_code:
         case 404:
-            return NotFound("no such route", field="path", hint="GET /openapi.json lists the routes")
+            listed = "a route of GET /openapi.json"
+            return NotFound(
+                "no such route", field="path", value=redact_text(request.url.path), limit=listed, hint="mind the slash at the end"
+            )
         case 405:
-            return InvalidArgument("this route does not take this method", field="method")
+            allowed = (failure.headers or {}).get("Allow", "another method")
+            return InvalidArgument("this route does not take this method", field="method", value=request.method, limit=allowed)
         case 429:
             return Exhausted(str(failure.detail))
         case _:

@@ -137,7 +137,7 @@ async def _answered(answer: Handler, request: Request, call: Call, body: object)
     except RequestValidationError as failure:
         raise from_validation(failure, body) from None
     except StarletteHTTPException as failure:
-        raise from_http(failure) from None
+        raise from_http(failure, request) from None
     finally:
         call.received_bytes = request.scope[SCOPE_KEY].received_bytes
     call.sent_bytes = len(getattr(response, "body", b""))

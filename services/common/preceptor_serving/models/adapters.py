@@ -85,7 +85,8 @@ def load_adapter(base: Any, folder: Path) -> Any:
     """The base with the adapter of a folder, frozen."""
     try:
         values = json.loads((folder / CONFIG).read_bytes())
-        rank, alpha, targets = int(values["r"]), float(values["lora_alpha"]), tuple(values["target_modules"])
+        rank, alpha, named = int(values["r"]), float(values["lora_alpha"]), values["target_modules"]
+        targets = named if isinstance(named, str) else tuple(named)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{folder / CONFIG} is no adapter's configuration", field=CONFIG, value=str(error)) from error
     model = with_adapter(base, rank, alpha, targets, 0)

@@ -69,6 +69,13 @@ def read(body: GenerateBody) -> tuple[list[Ask], Names]:
     if lists is not None:
         check_asked(len(lists), max(map(len, lists), default=0), "sampling_params.prompt_logprob_token_ids")
         _check_rows(len(lists), len(body.token_ids) - 1 - start)
+    elif start:
+        raise InvalidArgument(
+            "prompt_logprob_start is where prompt_logprob_token_ids begin, and there are none",
+            field="sampling_params.prompt_logprob_start",
+            value=start,
+            limit="0 or null",
+        )
     want = want_of(sampling, sampling.prompt_logprobs)
     first = 1 if want.sampled else start + 1 if lists is not None else len(body.token_ids)
     if lists is not None:

@@ -63,6 +63,11 @@ CASES: dict[str, tuple[str, dict, str]] = {
         {**GENERATE, "sampling_params": {"max_tokens": 9}},
         "sampling_params.max_tokens",
     ),
+    "a start of ids that are not asked for": (
+        "/inference/v1/generate",
+        {**GENERATE, "sampling_params": {"max_tokens": 1, "prompt_logprobs": 1, "prompt_logprob_start": 1}},
+        "sampling_params.prompt_logprob_start",
+    ),
     "text mode": (
         "/inference/v1/generate",
         {**GENERATE, "output_mode": "text", "sampling_params": {"max_tokens": 1}},
