@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models
@@ -26,8 +27,8 @@ class Shape:
         return f"random Qwen3, h {self.hidden}, {self.layers} layers, vocabulary {self.vocabulary:,}"
 
 
-def save_random_qwen3(folder: Path, shape: Shape, seed: int = 0) -> Path:
-    """The folder, with weights large enough for peaked rows, as those of a trained model are."""
+def save_random_qwen3(folder: Path, shape: Shape, seed: int = 0, **more: Any) -> Path:
+    """The folder, with weights large enough for peaked rows, as those of a trained model are. `more`: of its configuration."""
     torch.manual_seed(seed)
     heads = max(1, shape.hidden // HEAD_SIZE)
     config = Qwen3Config(
@@ -41,6 +42,7 @@ def save_random_qwen3(folder: Path, shape: Shape, seed: int = 0) -> Path:
         max_position_embeddings=shape.max_tokens,
         tie_word_embeddings=shape.tied,
         initializer_range=0.1,
+        **more,
     )
     Qwen3ForCausalLM(config).eval().save_pretrained(folder)
     word_tokenizer(shape.vocabulary).save_pretrained(folder)

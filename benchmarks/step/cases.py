@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast
+
+from benchmarks.scoring.models import Shape, save_random_qwen3
 
 PROMPTS, PROMPT_WORDS = 32, 32
 SHORTEST, LONGEST = 16, 256
 TEMPLATE = "{% for message in messages %}{{ message.content }} {% endfor %}"
-HEAD_SIZE = 64
 END, PADDING = 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What decides the cost of a token."""
-
-    hidden: int
-    layers: int
-    vocabulary: int
-
-    def __str__(self) -> str:
-        return f"random Qwen3, h {self.hidden}, {self.layers} layers, vocabulary {self.vocabulary:,}"
-
-
-STUDENT, TEACHER = Size(256, 4, 16_384), Size(512, 6, 16_384)
+STUDENT, TEACHER = Shape(256, 4, 16_384, tied=False), Shape(512, 6, 16_384, tied=False)
 
 
 def lengths_of(steps: int, seed: int = 0) -> list[list[int]]:
@@ -62,24 +47,9 @@ def save_prompts(path: Path, steps: int, seed: int = 1) -> Path:
     return path
 
 
-def _save(folder: Path, size: Size, seed: int) -> Path:
-    torch.manual_seed(seed)
-    heads = size.hidden // HEAD_SIZE
-    config = Qwen3Config(
-        vocab_size=size.vocabulary,
-        hidden_size=size.hidden,
-        intermediate_size=3 * size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // 2),
-        head_dim=HEAD_SIZE,
-        max_position_embeddings=1024,
-        eos_token_id=END,
-        pad_token_id=PADDING,
-        bos_token_id=None,
-    )
-    Qwen3ForCausalLM(config).eval().save_pretrained(folder)
-    _tokenizer(size.vocabulary).save_pretrained(folder)
+def _save(folder: Path, shape: Shape, seed: int) -> Path:
+    save_random_qwen3(folder, shape, seed, eos_token_id=END, pad_token_id=PADDING, bos_token_id=None)
+    _tokenizer(shape.vocabulary).save_pretrained(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from preceptor.learner import RunPlan
 from preceptor.planning.ranges import Range, exactly
 from preceptor.planning.shape import DTYPE_BYTES, ModelShape
 from preceptor.planning.work import tokens_of_bytes
-from preceptor.recipes.schema import Training
+from preceptor.recipes.schema import ALL_LINEAR, Training
 
 ADAM_MOMENTS = 2
 F32_BYTES = 4
@@ -60,18 +60,26 @@ def student_parts(plan: RunPlan, student: Placed) -> list[Part]:
     """Training: what is trained has an f32 master, an f32 gradient and two f32 moments."""
     training = plan.compiled.recipe.training
     shape, width = student.shape, DTYPE_BYTES[training.precision]
-    trained = shape.adapter_parameters(training.lora.rank) if training.lora else shape.parameters
-    masters = F32_BYTES * trained if training.precision != "f32" and not training.lora else 0
-    weights = width * shape.parameters + (F32_BYTES * trained if training.lora else masters)
+    trained = _trained(training, shape)
+    beside = training.lora is not None or training.precision != "f32"  # an f32 adapter, or f32 masters
+    weights = exactly(width * shape.parameters) + trained * (F32_BYTES * beside)
     tokens = _micro_batch_tokens(plan)
     kept = ACTIVATIONS * (shape.hidden * shape.layers) + INNER_ACTIVATIONS * (max(shape.inner, shape.expert_inner) * shape.layers)
     return [
-        Part("student", student.device, _weights_told(training), exactly(weights)),
-        Part("student", student.device, "gradients", exactly(F32_BYTES * trained)),
-        Part("student", student.device, "AdamW's moments", exactly(ADAM_MOMENTS * F32_BYTES * trained)),
+        Part("student", student.device, _weights_told(training), weights),
+        Part("student", student.device, "gradients", trained * F32_BYTES),
+        Part("student", student.device, "AdamW's moments", trained * (ADAM_MOMENTS * F32_BYTES)),
         Part("student", student.device, "activations of a micro-batch", kept * tokens * width),
         Part("student", student.device, "readout", READOUT_BYTES),
     ]
+
+
+def _trained(training: Training, shape: ModelShape) -> Range:
+    """Numbers that are trained. Which layers have the names of a recipe is not known before the model is loaded."""
+    if training.lora is None:
+        return exactly(shape.parameters)
+    most = shape.adapter_parameters(training.lora.rank)
+    return Range(most if training.lora.target_modules == (ALL_LINEAR,) else 0, most)
 
 
 def tokens_of_step(plan: RunPlan) -> Range:

@@ -1,8 +1,8 @@
 """Which weights vLLM holds, and which versions units may name.
 
 vLLM holds one set of whole weights: a version with others is read in their place, in between units, so that no sequence goes on
-with keys and values of other weights (`Line` keeps the order). Adapters live beside each other over the same weights, and each
-request names its own.
+with keys and values of other weights; the engine keeps the units in order. Adapters live beside each other over the same weights,
+and each request names its own.
 """
 
 # pyright: reportMissingImports=false

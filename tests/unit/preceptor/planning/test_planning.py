@@ -101,7 +101,11 @@ def test_training_takes_sixteen_bytes_a_parameter_in_f32_and_eighteen_in_bf16() 
 
 def test_adapters_take_a_fraction() -> None:
     lora, full = student_bytes(precision="bf16", lora={"rank": 8}), student_bytes(precision="bf16")
-    assert lora["gradients"].high == 4 * SHAPE.adapter_parameters(8) < full["gradients"].high / 20
+    assert lora["gradients"].high == lora["gradients"].low == 4 * SHAPE.adapter_parameters(8) < full["gradients"].high / 20
+    some = student_bytes(precision="bf16", lora={"rank": 8, "target_modules": ["q_proj"]})
+    assert (some["gradients"].low, some["gradients"].high) == (0, lora["gradients"].high), (
+        "whose layers have the name is not known"
+    )
 
 
 def test_fits_are_told_by_device() -> None:
