@@ -31,7 +31,8 @@ class VersionLoader:
     def load(self, folder: Path, ref: ModelRef | None) -> Any:
         """The frozen model of a folder, in evaluation mode."""
         if ref is not None and ref.adapter is not None:
-            self._check_base(ref)
+            self._base_sha256 = self._base_sha256 or folder_sha256(self.base)
+            check_base(ref, self._base_sha256)
             return load_adapter(self._kept_base(), folder)
         model = load_causal_lm(folder, self._dtype, self._device)
         if folder == self.base:
@@ -44,12 +45,13 @@ class VersionLoader:
             self._shared = alive if alive is not None else load_causal_lm(self.base, self._dtype, self._device)
         return self._shared
 
-    def _check_base(self, ref: ModelRef) -> None:
-        self._base_sha256 = self._base_sha256 or folder_sha256(self.base)
-        if ref.manifest_sha256 != self._base_sha256:
-            raise WrongPair(
-                "the adapter stands on another base than the one that is served",
-                field="version.model.manifest_sha256",
-                value=ref.manifest_sha256.hex(),
-                limit=self._base_sha256.hex(),
-            )
+
+def check_base(version: ModelRef, base_sha256: bytes) -> None:
+    """Refuses an adapter over other whole weights than these."""
+    if version.manifest_sha256 != base_sha256:
+        raise WrongPair(
+            "the adapter stands on another base than the one that is served",
+            field="version.manifest_sha256",
+            value=version.manifest_sha256.hex(),
+            limit=base_sha256.hex(),
+        )

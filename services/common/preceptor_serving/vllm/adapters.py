@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vllm.lora.request import LoRARequest
 
-from preceptor.errors import Unsupported, WrongPair
+from preceptor.errors import Unsupported
 from preceptor.types import ModelRef
 from preceptor_serving.vllm.core import Core
 
@@ -48,14 +48,3 @@ class Adapters:
     def read(self, request: LoRARequest) -> None:
         """Reads an adapter, unless it is in memory; what vLLM refuses is refused."""
         self._core.add_adapter(request)
-
-
-def check_base(version: ModelRef, base: ModelRef) -> None:
-    """Refuses an adapter over other weights."""
-    if version.manifest_sha256 != base.manifest_sha256:
-        raise WrongPair(
-            "the adapter is over weights that this engine does not know",
-            field="version.manifest_sha256",
-            value=version.manifest_sha256.hex(),
-            limit=base.manifest_sha256.hex(),
-        )

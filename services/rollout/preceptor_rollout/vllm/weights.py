@@ -23,7 +23,8 @@ from preceptor_rollout.vllm.core import GenerationCore
 from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.models.folder import check_folder
 from preceptor_serving.models.same import check_same_model
-from preceptor_serving.vllm.adapters import Adapters, check_base
+from preceptor_serving.models.versions import check_base
+from preceptor_serving.vllm.adapters import Adapters
 
 log = logging.getLogger("preceptor.engine")
 
@@ -93,7 +94,7 @@ class Weights:
     def _adapter(self, version: ModelRef, folder: Path) -> Held:
         request = self._adapters.request(version, folder)
         over = next((one for ref, one in self._versions.items() if _is_base_of(ref, version)), self._base)
-        check_base(version, over.ref)
+        check_base(version, over.ref.manifest_sha256)
         held = Held(version, over.folder, request)
         if self.are_loaded(held):
             self._adapters.read(request)  # what vLLM refuses is refused now

@@ -13,7 +13,8 @@ from vllm.lora.request import LoRARequest
 
 from preceptor.errors import Conflict, Exhausted, Unsupported, VersionGone
 from preceptor.types import ModelInfo, ModelRef
-from preceptor_serving.vllm.adapters import Adapters, check_base
+from preceptor_serving.models.versions import check_base
+from preceptor_serving.vllm.adapters import Adapters
 
 READ_BY_US = ("lm_head", "embed_tokens")
 
@@ -56,7 +57,7 @@ class Versions:
         if ref.adapter is None:
             limit = "adapters over the weights that are served"
             raise Unsupported("the vllm engine holds one version of whole weights", field="version", value=ref.step, limit=limit)
-        check_base(ref, base.model)
+        check_base(ref, base.model.manifest_sha256)
         request = self._adapters.request(ref, folder)
         if len(self._versions) > self._adapters.room:
             room = self._adapters.room
