@@ -59,8 +59,8 @@ async def persistent(client: AsyncTeacherClient, item: ScoreItem) -> Scored:
     return outcome
 
 
-async def test_grpc_and_growing_tasks_give_the_whole_models_numbers_and_a_killed_engine_comes_back(tmp_path: Path):
-    *asked, later = sequences(5)
+async def test_grpc_and_growing_tasks_give_the_whole_models_numbers_and_an_engine_killed_in_mid_batch_comes_back(tmp_path: Path):
+    *asked, later, second = sequences(6)
     expected = [exact_sampled(sequence) for sequence in asked]
     with EmbeddedValkey(tmp_path / "valkey") as valkey:
         (tmp_path / "secret").write_text(valkey.password)
@@ -77,12 +77,21 @@ async def test_grpc_and_growing_tasks_give_the_whole_models_numbers_and_a_killed
             finally:
                 await queue.close()
             [engine] = [child for child in service.children() if "engine_host.child" in " ".join(child.cmdline())]
+            engine.suspend()  # in the middle of the batch that comes now
+            batch = [ScoreItem(later, WANT), ScoreItem(second, WANT)]
+            broken = asyncio.create_task(client.score("tiny", batch, deadline_s=DEADLINE_S))
+            await service.in_flight(1)
             engine.kill()
-            after = await persistent(client, ScoreItem(later, WANT))
+            for outcome in await broken:
+                assert isinstance(outcome, Scored) or outcome.retryable
+            after = [await persistent(client, item) for item in batch]
             assert not psutil.pid_exists(engine.pid)
     assert (info.engine, info.capabilities.streaming, info.capabilities.deterministic) == ("vllm", True, False)
     for exact, scored, log_rows in zip(expected, direct, streamed, strict=True):
         assert isinstance(scored, Scored)
+        assert scored.rows.sampled is not None
         np.testing.assert_allclose(scored.rows.sampled, exact, rtol=0, atol=ERROR_NATS)
         np.testing.assert_allclose(log_rows, exact, rtol=0, atol=ERROR_NATS)
-    np.testing.assert_allclose(after.rows.sampled, exact_sampled(later), rtol=0, atol=ERROR_NATS)
+    for sequence, scored in zip((later, second), after, strict=True):
+        assert scored.rows.sampled is not None
+        np.testing.assert_allclose(scored.rows.sampled, exact_sampled(sequence), rtol=0, atol=ERROR_NATS)
