@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle
@@ -22,6 +22,7 @@ WEIGHTS = {"equal": [1.0] * 8, "1:2:4": [4.0, 1.0, 2.0, 1.0, 2.0, 4.0, 1.0, 2.0]
 FLOOD_DEMAND, VICTIM_DEMAND, OTHER_DEMAND = 50.0, 0.5, 1.25  # of a job's own share
 SETTLING = 0.2  # of the time, before anything is counted
 SOLO_ASKED = 12
+BURST_S = 0.1  # answers that are closer are of one batch, which takes seconds
 
 Asking = Callable[[], Awaitable[None]]
 
@@ -43,12 +44,20 @@ async def served_per_s(pool: Pool, jobs: list[Job], count: int) -> float:
 def middle_per_s(done_s: Iterable[float]) -> float:
     """Answers a second without the first and the last fifth: of a few batches the last ones are of chance sizes on each worker.
 
-    Batches are answered at once, so the interval goes from one answer to another and counts those after the first.
+    The answers of a batch come within milliseconds, so the interval goes from the last answer of one batch to that of another:
+    cut between them, an answer more or less of a batch would be a twentieth of the figure.
     """
     ordered = sorted(done_s)
     cut = len(ordered) // 5
-    from_s, until_s = ordered[cut], ordered[len(ordered) - 1 - cut]
-    return sum(from_s < each <= until_s for each in ordered) / (until_s - from_s)
+    first, last = _burst_end(ordered, cut), _burst_end(ordered, len(ordered) - 1 - cut)
+    return (last - first) / (ordered[last] - ordered[first])
+
+
+def _burst_end(ordered: Sequence[float], place: int) -> int:
+    """The last answer of those that come one right after the other."""
+    while place + 1 < len(ordered) and ordered[place + 1] - ordered[place] < BURST_S:
+        place += 1
+    return place
 
 
 def one_job(size: Size) -> list[Job]:

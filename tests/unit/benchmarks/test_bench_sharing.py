@@ -7,17 +7,24 @@ import pytest
 from benchmarks.wall.cases import middle_per_s
 
 PER_BATCH, BATCH_S = 10, 2.0
+SPREAD_S = 0.004  # between the answers of a batch
 
 
 def batches(count: int, start_s: float = 0.0) -> list[float]:
     """Answers of one worker, a batch at a time."""
-    return [start_s + number * BATCH_S for number in range(count) for _ in range(PER_BATCH)]
+    return [start_s + number * BATCH_S + each * SPREAD_S for number in range(count) for each in range(PER_BATCH)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_even_batches_have_the_rate_of_their_workers(workers: int) -> None:
     found = [done for worker in range(workers) for done in batches(20, worker * BATCH_S / workers)]
     assert middle_per_s(found) == pytest.approx(workers * PER_BATCH / BATCH_S)
+
+
+@pytest.mark.parametrize("odd", range(PER_BATCH))
+def test_where_a_batch_is_cut_does_not_count(odd: int) -> None:
+    found = [*(0.5 - 0.001 * each for each in range(odd)), *batches(9, start_s=BATCH_S)]
+    assert middle_per_s(found) == pytest.approx(PER_BATCH / BATCH_S)
 
 
 def test_a_late_end_and_a_slow_beginning_do_not_count() -> None:
