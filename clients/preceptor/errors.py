@@ -13,6 +13,7 @@ PreceptorError
 ├── Unsupported                       this engine cannot serve the want; the hint names teachers that can
 ├── VersionGone                       the pinned weights are no longer served; open the task again
 ├── Exhausted                         a queue or quota is full; retry after ``retry_after_s``
+├── BudgetSpent                       what a provider may cost has been spent; the operator raises the budget
 ├── Unavailable (ConnectionError)     starting, draining or degraded; try again
 │   └── EngineFailed                  the engine process died under this request; it is being restarted
 ├── DeadlineExceeded (TimeoutError)
@@ -55,6 +56,7 @@ class ErrorCode(StrEnum):
     CORRUPT = "CORRUPT"
     MISSING_EXTRA = "MISSING_EXTRA"
     INTERNAL = "INTERNAL"
+    BUDGET_SPENT = "BUDGET_SPENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ CODES: dict[ErrorCode, CodeSpec] = {
     ErrorCode.CORRUPT: CodeSpec("DATA_LOSS", 400, retryable=False),
     ErrorCode.MISSING_EXTRA: CodeSpec("FAILED_PRECONDITION", 501, retryable=False),
     ErrorCode.INTERNAL: CodeSpec("INTERNAL", 500, retryable=False),
+    ErrorCode.BUDGET_SPENT: CodeSpec("FAILED_PRECONDITION", 402, retryable=False),
 }
 
 MAX_SHOWN_VALUE_CHARS = 120
@@ -187,6 +190,10 @@ class VersionGone(PreceptorError):
 
 class Exhausted(PreceptorError):
     code = ErrorCode.RESOURCE_EXHAUSTED
+
+
+class BudgetSpent(PreceptorError):
+    code = ErrorCode.BUDGET_SPENT
 
 
 class Unavailable(PreceptorError, ConnectionError):

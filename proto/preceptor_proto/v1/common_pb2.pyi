@@ -83,6 +83,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CORRUPT: _ClassVar[ErrorCode]
     MISSING_EXTRA: _ClassVar[ErrorCode]
     INTERNAL: _ClassVar[ErrorCode]
+    BUDGET_SPENT: _ClassVar[ErrorCode]
 
 class ServiceState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -143,6 +144,7 @@ CANCELLED: ErrorCode
 CORRUPT: ErrorCode
 MISSING_EXTRA: ErrorCode
 INTERNAL: ErrorCode
+BUDGET_SPENT: ErrorCode
 SERVICE_STATE_UNSPECIFIED: ServiceState
 SERVICE_STATE_LOADING: ServiceState
 SERVICE_STATE_READY: ServiceState
