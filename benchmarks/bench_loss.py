@@ -1,8 +1,11 @@
-"""`python -m benchmarks.bench_loss [--rows 8192]`: memory, time and parity of the loss (P7).
+"""`python -m benchmarks.bench_loss [--rows 8192] [--parts ...]`: memory, time and parity of the loss (P7).
 
 Memory is that of forward and backward in a fresh process, over the inputs and the gradients of states and head, for each form of
 what a teacher gives. Time stands against the plain loss over all logits at a size where that fits; the chunked way computes the
 head's product a second time, which is four matrix products instead of three. Parity is with TRL's generalised JSD.
+
+A part is written as soon as it is measured; parts that are not asked for keep their figures, each with its date. What does not
+fit into memory or into `--part-timeout-s` is named and left as it was.
 """
 
 from __future__ import annotations
@@ -10,43 +13,48 @@ from __future__ import annotations
 import argparse
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 
+from benchmarks.loss.cases import own_bytes_of
 from benchmarks.loss.memory import in_fresh_process
-from benchmarks.results import Result, write_results
+from benchmarks.results import Result, add_results
 
 VOCABULARY, HIDDEN = 151_936, 1024
 SMALL = (1024, 32_768, 576)  # rows, vocabulary, hidden: the plain way holds about ten planes of 128 MiB
-WIDE_ROWS = 1024  # whole rows of a teacher are 0.6 MB each
 REPEATS = 3
 RECOMPUTED = 4 / 3
+BAR = 1.25
+HEADROOM = 1.5  # of the memory of a part's own tensors, free before it starts
+FORMS = {
+    "lists": ("P7.loss", "top-k, candidates and tail"),
+    "states": ("P7.loss.states", "teacher's hidden states and head"),
+    "rows": ("P7.loss.rows", "whole rows of a teacher"),
+}
+PARTS = (*FORMS, "time", "trl")
 
 
-def memory(rows: int) -> Iterator[Result]:
-    whats = {
-        "lists": "top-k, candidates and tail",
-        "states": "teacher's hidden states and head",
-        "rows": "whole rows of a teacher",
-    }
-    for form, what in whats.items():
-        count = min(rows, WIDE_ROWS) if form == "rows" else rows
-        found = in_fresh_process("chunked", form, count, VOCABULARY, HIDDEN)
-        detail = found | {"vocabulary": VOCABULARY, "hidden": HIDDEN, "threads": torch.get_num_threads()}
-        name = "P7.loss" if form == "lists" else f"P7.loss.{form}"
-        yield Result(
-            name,
-            f"peak memory of loss and gradients over its own: {what}, {count} rows",
-            found["over_own"],
-            1.25,
-            "lower",
-            detail,
-        )
+def memory(form: str, rows: int, timeout_s: float) -> Iterator[Result]:
+    name, what = FORMS[form]
+    needed, free = HEADROOM * own_bytes_of(form, rows, VOCABULARY, HIDDEN), psutil.virtual_memory().available
+    if needed > free:
+        print(f"{name} was not measured: it needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+        return
+    try:
+        found = in_fresh_process("chunked", form, rows, VOCABULARY, HIDDEN, timeout_s)
+    except subprocess.TimeoutExpired:
+        print(f"{name} was not measured: it took more than {timeout_s:g} s")
+        return
+    detail = found | {"vocabulary": VOCABULARY, "hidden": HIDDEN, "threads": torch.get_num_threads()}
+    said = f"peak memory of loss and gradients over its own: {what}, {rows} rows"
+    yield Result(name, said, found["over_own"], BAR, "lower", detail)
 
 
-def speed() -> Result:
+def speed() -> Iterator[Result]:
     """Alternating, so that a busy machine is busy for both."""
     seconds: dict[str, list[float]] = {"chunked": [], "plain": []}
     last: dict[str, dict[str, Any]] = {}
@@ -57,9 +65,8 @@ def speed() -> Result:
     ratio = median(seconds["chunked"]) / median(seconds["plain"])
     peaks = {f"{way}_peak_bytes": one["peak_bytes"] for way, one in last.items()}
     detail = {"seconds": seconds, "rows_vocabulary_hidden": SMALL, "threads": torch.get_num_threads(), **peaks}
-    return Result(
-        "P7.loss.time", "time of loss and gradients over that of all logits at once", ratio, RECOMPUTED, "lower", detail
-    )
+    what = "time of loss and gradients over that of all logits at once"
+    yield Result("P7.loss.time", what, ratio, RECOMPUTED, "lower", detail)
 
 
 def parity() -> Iterator[Result]:
@@ -78,12 +85,16 @@ def parity() -> Iterator[Result]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=8192, help="rows of the memory figures; the bar is for 8192")
-    rows = parser.parse_args().rows
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--part-timeout-s", type=float, default=3600.0, help="most that a memory figure may take (default: 3600)")
+    asked = parser.parse_args()
+    measures = {form: partial(memory, form, asked.rows, asked.part_timeout_s) for form in FORMS} | {"time": speed, "trl": parity}
     notes = [
         "memory: fresh process, peak resident memory less that after imports and a tiny first call",
         "where we lose: time, wherever all logits fit; the head's product is computed again in the backward pass",
     ]
-    write_results("loss", [*parity(), speed(), *memory(rows)], notes)
+    for part in asked.parts:
+        add_results("loss", list(measures[part]()), notes)
 
 
 if __name__ == "__main__":

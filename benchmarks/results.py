@@ -52,6 +52,18 @@ def write_results(name: str, rows: Sequence[Result], notes: Iterable[str] = ()) 
     return path
 
 
+def add_results(name: str, rows: Sequence[Result], notes: Iterable[str] = ()) -> Path:
+    """As `write_results`, but figures of other ids that the file holds stay, each with its own date."""
+    show(name, rows, notes)
+    path = RESULTS / f"{name}.json"
+    kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    fresh = {row.id: row.as_json() for row in rows}
+    merged = [fresh.pop(one["id"], one) for one in kept] + list(fresh.values())
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
 def show(name: str, rows: Sequence[Result], notes: Iterable[str]) -> None:
     table = Table(title=name)
     for column in ("id", "what", "value", "bar", ""):

@@ -18,10 +18,12 @@ from benchmarks.scoring.memory import peak_bytes
 REPOSITORY = Path(__file__).parents[2]
 
 
-def in_fresh_process(way: str, form: str, rows: int, vocabulary: int, hidden: int) -> dict[str, Any]:
-    """What the module prints."""
+def in_fresh_process(
+    way: str, form: str, rows: int, vocabulary: int, hidden: int, timeout_s: float | None = None
+) -> dict[str, Any]:
+    """What the module prints; `TimeoutExpired` where it takes longer."""
     command = [sys.executable, "-m", "benchmarks.loss.memory", way, form, *(str(size) for size in (rows, vocabulary, hidden))]
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True, timeout=timeout_s)
     return json.loads(done.stdout)
 
 
