@@ -14,6 +14,8 @@ COMPOSE_ARGS ?=
 FAULTS_ARGS ?=
 FUZZ_ARGS ?=
 LEARNING_ARGS ?=
+DEMOS ?=
+BENCH_ARGS ?=
 
 # Relative, so that a checkout whose path has a space works.
 VENV := .venv
@@ -48,6 +50,10 @@ demo-shared: install ## Three jobs share one teacher; each must end with the bit
 .PHONY: demo-black-box
 demo-black-box: install ## The teacher is reached only through a provider's HTTP API: verdicts, no log-probabilities
 	$(RUN) preceptor demo --black-box $(DEMO_ARGS)
+
+.PHONY: demo-vllm
+demo-vllm: install-vllm ## All three demos on vLLM's CPU build, in a copy of this checkout without the hf engines (DEMOS="shared" chooses)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python scripts/without_hf.py $(DEMOS)
 
 .PHONY: test
 test: install ## Run the tests (PYTEST_ARGS="..." goes to pytest)
@@ -150,8 +156,12 @@ bench-scoring: install ## What a teacher's doors and its readout cost, in time a
 	$(RUN) benchmarks.bench_scoring
 
 .PHONY: bench-vllm
-bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weights (CPU build)
-	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm
+bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weights, and its doors (BENCH_ARGS="--parts p2a" chooses)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm $(BENCH_ARGS)
+
+.PHONY: bench-vllm-ways
+bench-vllm-ways: install-vllm ## The ways to scores that vLLM offers, each tried on its CPU build
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm_ways
 
 .PHONY: bench-overload
 bench-overload: install ## What a teacher serves, refuses and recovers to under four times its capacity

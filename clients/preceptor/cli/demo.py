@@ -70,7 +70,7 @@ def demo(
     """Distil the bundled student from the bundled teacher, with controls. Exits 1 if what it claims does not hold."""
     require_extra("local")
     mode = MODES[_mode(shared, black_box)]
-    chosen = _engine(engine, black_box=black_box)
+    chosen = _engine(engine)
     bundled = Pair.at(pair)
     home = _fresh((folder / mode.home).resolve())
     began = time.monotonic()
@@ -92,30 +92,30 @@ def _mode(shared: bool, black_box: bool) -> str:
     return "shared" if shared else "black-box" if black_box else "white-box"
 
 
-def _engine(name: str, *, black_box: bool) -> Engine:
+def _engine(name: str) -> Engine:
     if name not in get_args(Engine):
         raise InvalidArgument("there is no such engine", field="--engine", value=name, limit=" or ".join(get_args(Engine)))
-    if black_box and name != "hf":
-        raise InvalidArgument("its teacher is behind an API", field="--engine", value=name, limit="hf with --black-box")
     return cast(Engine, name)
 
 
 def _white_box(pair: Pair, home: Path, steps: int, engine: Engine) -> DemoReport:
     stack = demo_stack(pair, home / "logs", home, engine)
     with watching() as watch:
-        return report_of(asyncio.run(_beside(stack, run_demo(stack, pair, home, watch, steps, prefix=""))))
+        result = asyncio.run(_beside(stack, run_demo(stack, pair, home, watch, steps, prefix="")))
+    return report_of(result, command=_command("", engine))
 
 
 def _shared(pair: Pair, home: Path, steps: int, engine: Engine) -> DemoReport:
     stack, exact = shared_stack(pair, home / "logs", home, engine), engine == "hf"
-    return shared_report(asyncio.run(_beside(stack, run_shared(stack, pair, home, steps, exact=exact))), exact=exact)
+    jobs = asyncio.run(_beside(stack, run_shared(stack, pair, home, steps, exact=exact)))
+    return shared_report(jobs, exact=exact, command=_command("shared", engine))
 
 
 def _black_box(pair: Pair, home: Path, steps: int, engine: Engine) -> DemoReport:
-    box = black_box_stack(pair, home / "logs", home)
+    box = black_box_stack(pair, home / "logs", home, engine)
     with watching() as watch:
         result = asyncio.run(_beside(box.stack, run_black_box(box, pair, home, watch, steps)))
-    return black_box_report(result, command="make demo-black-box", when=_now(), machine=_machine())
+    return black_box_report(result, command=_command("black-box", engine), when=_now(), machine=_machine())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +179,19 @@ def _marked(text: str, right: bool) -> str:
     return f"{text}  {'right' if right else 'wrong'}"
 
 
-def report_of(result: DemoResult) -> DemoReport:
+def _command(mode: str, engine: Engine) -> str:
+    """What a reader of the report would type."""
+    if engine == "hf":
+        return f"make demo-{mode}" if mode else "make demo"
+    return f"preceptor demo --engine {engine}" + (f" --{mode}" if mode else "")
+
+
+def report_of(result: DemoResult, *, command: str) -> DemoReport:
     """The page of the white-box demo."""
     receipt = result.look.receipt
     return DemoReport(
         title="One teacher, one student, and two controls",
-        command="make demo",
+        command=command,
         when=_now(),
         machine=_machine(),
         teacher_accuracy=result.teacher.accuracy,
@@ -203,11 +210,11 @@ def report_of(result: DemoResult) -> DemoReport:
     )
 
 
-def shared_report(jobs: Sequence[SharedJob], *, exact: bool) -> DemoReport:
+def shared_report(jobs: Sequence[SharedJob], *, exact: bool, command: str) -> DemoReport:
     """The page of the shared demo."""
     return DemoReport(
         title="Three jobs, one teacher",
-        command="make demo-shared",
+        command=command,
         when=_now(),
         machine=_machine(),
         teacher_accuracy=math.nan,

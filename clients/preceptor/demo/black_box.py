@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from preceptor.demo.engines import Engine, rollout_plan
 from preceptor.demo.look import Answers
 from preceptor.demo.pair import Pair
 from preceptor.demo.provider import StandInProvider
@@ -83,14 +84,14 @@ class BlackBoxStack:
     provider: StandInProvider
 
 
-def black_box_stack(pair: Pair, folder: Path, runs: Path) -> BlackBoxStack:
-    """A provider, a teacher service that knows its address and key, a student and a rollout service."""
+def black_box_stack(pair: Pair, folder: Path, runs: Path, engine: Engine = "hf") -> BlackBoxStack:
+    """A provider, a teacher service that knows its address and key, a student, and a rollout service on this engine."""
     provider = StandInProvider(pair.teacher, folder)
     teachers = ("--teachers-file", str(provider.write_teachers_file()))
     services = (
         ServicePlan("teacher", "teacher", None, flags=teachers),
         ServicePlan("student", "student", pair.student_model),
-        ServicePlan("rollout", "rollout", pair.student_model),
+        rollout_plan("rollout", engine, pair.student_model),
     )
     stack = build_stack(folder, runs, services)
     return BlackBoxStack(replace(stack, stages=((provider.child,), *stack.stages)), provider)
