@@ -21,12 +21,14 @@ START_TIMEOUT_S = 300.0
 CALL_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 20.0
 TOPK = 64
-SETTINGS = (
-    *("--dtype", "float32", "--load-format", "safetensors", "--enforce-eager", "--max-logprobs", str(TOPK)),
-    *("--kv-cache-memory-bytes", str(256 << 20), "--no-enable-log-requests", "--uvicorn-log-level", "warning"),
-)
-"""No compilation: it takes longer than it saves on models of this size. One worker thread for each core, vLLM's own default."""
 ENVIRONMENT = {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def settings(cache_bytes: int) -> list[str]:
+    """No compilation: it takes longer than it saves on models of this size. A thread for each core, vLLM's own default."""
+    model = ["--dtype", "float32", "--load-format", "safetensors", "--enforce-eager", "--max-logprobs", str(TOPK)]
+    quiet = ["--no-enable-log-requests", "--uvicorn-log-level", "warning"]
+    return [*model, "--kv-cache-memory-bytes", str(cache_bytes), *quiet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ class StockClient:
 
 
 @asynccontextmanager
-async def stock_server(folder: Path, log: Path) -> AsyncGenerator[StockClient]:
+async def stock_server(folder: Path, log: Path, cache_bytes: int) -> AsyncGenerator[StockClient]:
     """A client of a server that is ready; its processes are gone afterwards."""
     port = _free_port()
-    command = ["vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", NAME, *SETTINGS]
+    module = "vllm.entrypoints.openai.api_server"
+    command = [module, "--model", str(folder), "--served-model-name", NAME, *settings(cache_bytes)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | ENVIRONMENT
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

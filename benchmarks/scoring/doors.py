@@ -24,14 +24,18 @@ from preceptor_proto.v1 import teacher_pb2
 
 FLOW = Flow(NAME, "local", "default")
 DEADLINE_S = 300.0
+HF: Mapping[str, Any] = {"engine": "hf"}
 F32 = NDArray[np.float32]
 
 
-async def through_doors(folder: Path, scene: Scene) -> Mapping[str, Deviations]:
-    """Deviations of each door, free and deterministic; without a cache, where the second door would find what the first left."""
+async def through_doors(folder: Path, scene: Scene, options: Mapping[str, Any] = HF) -> Mapping[str, Deviations]:
+    """Deviations of each door, free and deterministic; without a cache, where the second door would find what the first left.
+
+    `options`: those of the scene's engine.
+    """
     found: dict[str, Deviations] = {}
-    async with teacher_house(folder / "house", {"folder": str(scene.folder)}, flags=NO_SCORE_CACHE) as (doors, stack):
-        for deterministic in (False, True):
+    async with teacher_house(folder / "house", {**options, "folder": str(scene.folder)}, flags=NO_SCORE_CACHE) as (doors, stack):
+        for deterministic in scene.modes:
             answers = {
                 "grpc": await _grpc(doors.grpc, scene, deterministic),
                 "rest": await _rest(doors.rest, scene, deterministic),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,21 +14,29 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.scoring.deviations import Deviations, deviations, joined, sampled_of
 from preceptor import wire
-from preceptor.types import Grade, Rows, Scored, ScoreItem, Sequence, Want, Window
-from preceptor_serving.engines.protocol import Outcome
-from preceptor_teacher.engines.hf import HfEngine, create
+from preceptor.types import Grade, ModelRef, Rows, Scored, ScoreItem, Sequence, Want, Window
+from preceptor_serving.engines.protocol import Engine, Outcome
+from preceptor_teacher.engines.hf import create
 from preceptor_teacher.growing import Growth
 
 GROUP, PROMPT_TOKENS, RESPONSE_TOKENS, TOPK = 4, (20, 90), (10, 120), 8
 GRADES = (Grade.F16, Grade.U8)
 
 
+class GrowingEngine(Engine, Protocol):
+    """An engine that keeps what it knows of a sequence that grows."""
+
+    def score_growing(
+        self, items: Items[ScoreItem], growths: Items[Growth | None], version: ModelRef | None = None
+    ) -> list[Outcome]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """An engine, sequences in groups of one prompt, and the rows of each of them alone."""
+    """An engine, sequences in groups of one prompt, and the rows of each of them alone: none in a mode that the engine lacks."""
 
     folder: Path
-    engine: HfEngine
+    engine: GrowingEngine
     sequences: tuple[Sequence, ...]
     alone: tuple[Rows, ...]
     alone_deterministic: tuple[Rows, ...]
@@ -39,10 +49,15 @@ class Scene:
         return cls.of_sequences(folder, engine, random_groups(engine.describe()[0].tokenizer_size, count), rounds)
 
     @classmethod
-    def of_sequences(cls, folder: Path, engine: HfEngine, sequences: Iterable[Sequence], rounds: int) -> Scene:
+    def of_sequences(cls, folder: Path, engine: GrowingEngine, sequences: Iterable[Sequence], rounds: int) -> Scene:
         sequences = tuple(sequences)
-        rows = [tuple(_only(engine.score([item(one, fixed)])) for one in sequences) for fixed in (False, True)]
-        return cls(folder, engine, sequences, rows[0], rows[1], rounds)
+        fixed = sequences if engine.describe()[0].capabilities.deterministic else ()
+        return cls(folder, engine, sequences, _alone(engine, sequences, False), _alone(engine, fixed, True), rounds)
+
+    @property
+    def modes(self) -> tuple[bool, ...]:
+        """Free, and deterministic where the engine can."""
+        return (False, True) if self.alone_deterministic else (False,)
 
     def expected(self, deterministic: bool) -> tuple[Rows, ...]:
         return self.alone_deterministic if deterministic else self.alone
@@ -88,6 +103,10 @@ def item(sequence: Sequence, deterministic: bool, window: Window | None = None) 
     return ScoreItem(sequence, Want(sampled=True, topk=TOPK, deterministic=deterministic, window=window))
 
 
+def _alone(engine: Engine, sequences: Iterable[Sequence], deterministic: bool) -> tuple[Rows, ...]:
+    return tuple(_only(engine.score([item(one, deterministic)])) for one in sequences)
+
+
 def _only(outcomes: list[Outcome]) -> Rows:
     return _rows(outcomes)[0]
 
@@ -127,7 +146,7 @@ def takeovers(scene: Scene, deterministic: bool = False) -> Deviations:
     return _grown(scene, deterministic, create({"name": "teacher", "folder": scene.folder, "state_tokens": 0}), "takeovers")
 
 
-def _grown(scene: Scene, deterministic: bool, engine: HfEngine, what: str) -> Deviations:
+def _grown(scene: Scene, deterministic: bool, engine: GrowingEngine, what: str) -> Deviations:
     pairs = []
     for number in range(scene.rounds):
         index = number % len(scene.sequences)
@@ -136,7 +155,7 @@ def _grown(scene: Scene, deterministic: bool, engine: HfEngine, what: str) -> De
     return deviations(f"{scene.rounds} {what}{_suffix(deterministic)}", pairs)
 
 
-def _chunks(engine: HfEngine, sequence: Sequence, deterministic: bool, seed: int) -> list[Rows]:
+def _chunks(engine: GrowingEngine, sequence: Sequence, deterministic: bool, seed: int) -> list[Rows]:
     rng, prompt = np.random.default_rng(seed), sequence.segments[0].ids
     parts: list[Rows] = []
     for cut in [*sorted(rng.integers(1, sequence.row_count + 1, 4).tolist()), sequence.row_count]:

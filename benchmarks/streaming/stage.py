@@ -26,12 +26,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, teacher: Mapping[str, Any], student: Path, batch_tokens: int, chunk: int) -> AsyncGenerator[Stage]:
+async def stage(
+    folder: Path, teacher: Mapping[str, Any], student: Path, batch_tokens: int, chunk: int, student_flags: tuple[str, ...] = ()
+) -> AsyncGenerator[Stage]:
     """Ready; the student draws one batch at a time and appends to its logs every `chunk` tokens."""
     draws_alone = ("--batch-tokens", str(batch_tokens), "--running-units", "1", "--log-chunk-tokens", str(chunk))
     plans = [
         teacher_plan(folder, teacher, flags=NO_SCORE_CACHE),
-        ServicePlan(STUDENT, "rollout", f"{STUDENT}={student}", flags=draws_alone),
+        ServicePlan(STUDENT, "rollout", f"{STUDENT}={student}", flags=(*draws_alone, *student_flags)),
     ]
     stack = build_stack(folder, folder / "runs", plans)
     async with running(stack), queue_of(stack) as queue, AsyncRolloutClient(stack.doors[STUDENT].grpc) as rollout:
