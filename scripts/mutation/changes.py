@@ -38,8 +38,8 @@ def mutants(tree: ast.Module) -> Iterator[Mutant]:
         node = next(place for at, place in enumerate(_places(changed)) if at == number)
         before = ast.unparse(node)
         for after in _changes(node):
-            line = getattr(node, "lineno", 0)
-            yield Mutant(line, f"line {line}: {before}  ->  {after}", copy.deepcopy(changed))
+            line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+            yield Mutant(line, f"line {line}:{column}: {before}  ->  {after}", copy.deepcopy(changed))
 
 
 def _places(tree: ast.AST, inside: bool = False) -> Iterator[ast.AST]:

@@ -1,7 +1,7 @@
 """KL(teacher || student) and KL(student || teacher), weighted by how far the sides differ in the teacher's head and in its tail.
 
 The forward part works on what the teacher finds likely, the reverse part on the rest; each gets the weight of the absolute
-difference in probability there. Where the sides agree both weights, and the loss, are zero.
+difference in probability there. Where the sides agree both parts are zero, and so is the loss.
 """
 
 import torch
@@ -24,9 +24,8 @@ def loss(rows: TermRows, params: AdaptiveKlParams) -> Tensor:
     """Nats of each row."""
     forward_n, reverse_n = forward_and_reverse(rows)
     head_n, tail_n = _differences(rows, plain(params.head_mass))
-    sum_n = head_n + tail_n
-    share_n = (head_n / sum_n).where(sum_n > 0, torch.zeros_like(sum_n))
-    return (share_n * forward_n + (1 - share_n) * reverse_n).where(sum_n > 0, torch.zeros_like(sum_n))
+    share_n = head_n / (head_n + tail_n).clamp_min(torch.finfo(head_n.dtype).tiny)
+    return share_n * forward_n + (1 - share_n) * reverse_n
 
 
 @torch.no_grad()
@@ -37,6 +36,6 @@ def _differences(rows: TermRows, head_mass: float) -> tuple[Tensor, Tensor]:
     p_nb, q_nb = (x.exp().where(both.there_nb, zero) for x in (both.student_nb, both.teacher_nb))
     sorted_nb, order_nb = q_nb.sort(dim=1, descending=True, stable=True)
     before_nb = sorted_nb.cumsum(1) - sorted_nb
-    head_nb = torch.zeros_like(both.there_nb).scatter(1, order_nb, before_nb < head_mass)
+    head_nb = (before_nb < head_mass).gather(1, order_nb.argsort(1))
     apart_nb = (p_nb - q_nb).abs()
     return apart_nb.where(head_nb, zero).sum(1), apart_nb.where(~head_nb, zero).sum(1)

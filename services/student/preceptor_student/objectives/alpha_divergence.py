@@ -1,7 +1,8 @@
 """(1 - sum of q^alpha * p^(1 - alpha)) / (alpha * (1 - alpha)) of teacher q and student p.
 
 Each bucket adds (alpha q + (1 - alpha) p - q^alpha p^(1 - alpha)) / (alpha (1 - alpha)), which is never negative. Written with
-u = log q - log p in expm1, so that neither end of the range divides a difference of nearly equal numbers by nearly zero.
+u = log q - log p in expm1, so that neither end of the range divides a difference of nearly equal numbers by nearly zero. Where
+q < p it is p times a function of u, elsewhere q times one of -u: no exponent is ever positive, and the other product is zero.
 """
 
 import numpy as np
@@ -24,12 +25,9 @@ def summand(student: Tensor, teacher: Tensor, params: AlphaDivergenceParams) -> 
     alpha, p = plain(params.alpha), student.exp()
     possible = teacher > -torch.inf
     log_q = teacher.where(possible, student)
-    below = log_q < student
-    falling = (log_q - student).where(below, torch.zeros_like(student))  # u where q < p
-    rising = (student - log_q).where(~below, torch.zeros_like(student))  # -u elsewhere: no exponent is ever positive
-    of_p = p * _excess(falling, alpha)
-    of_q = log_q.exp() * _excess(rising, 1 - alpha)
-    return torch.where(possible, torch.where(below, of_p, of_q), p / alpha)
+    u = log_q - student
+    where_possible = p * _excess(u.clamp_max(0), alpha) + log_q.exp() * _excess((-u).clamp_max(0), 1 - alpha)
+    return torch.where(possible, where_possible, p / alpha)
 
 
 def _excess(u: Tensor, alpha: float) -> Tensor:

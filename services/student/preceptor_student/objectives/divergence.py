@@ -66,29 +66,29 @@ def drawn_outside(rows: TermRows) -> Tensor:
     return ~inside_n & rows.student.open_n
 
 
+@torch.no_grad()
 def _value_and_rate(student_n: Tensor, teacher_n: Tensor, summand: Summand, params: Any) -> tuple[Tensor, Tensor]:
-    """(d / p, derivative of d by p) of each entry, detached."""
+    """(d / p, derivative of d by p) of each entry, as numbers."""
+    log_p_n = student_n.clone().requires_grad_()
     with torch.enable_grad():
-        log_p_n = student_n.detach().requires_grad_()
         d_n = summand(log_p_n, teacher_n, params)
         (by_log_p_n,) = torch.autograd.grad(d_n.sum(), log_p_n)
-    per_p_n = (-student_n.detach()).exp()
-    return d_n.detach() * per_p_n, by_log_p_n * per_p_n
+    per_p_n = (-student_n).exp()
+    return d_n * per_p_n, by_log_p_n * per_p_n
 
 
 def log_mixture(teacher: Tensor, student: Tensor, share: float) -> Tensor:
     """log(share * q + (1 - share) * p), exactly log p where both sides agree. No exponent is ever positive."""
-    above = teacher - student
-    near_student = student + (share * above.clamp_max(0).expm1()).log1p()
-    near_teacher = teacher + ((1 - share) * (-above).clamp_max(0).expm1()).log1p()
-    return torch.where(above <= 0, near_student, near_teacher)
+    below = teacher <= student
+    higher, lower = torch.where(below, student, teacher), torch.where(below, teacher, student)
+    of_lower = torch.where(below, student.new_tensor(share), student.new_tensor(1 - share))
+    return higher + (of_lower * (lower - higher).expm1()).log1p()
 
 
 def weighted_log(teacher: Tensor, difference: Callable[[Tensor], Tensor]) -> Tensor:
     """q * difference(log q), and zero where q is, with a gradient of zero there."""
-    possible = teacher > -torch.inf
-    log_q = teacher.where(possible, torch.zeros_like(teacher))
-    return (log_q.exp() * difference(log_q)).where(possible, torch.zeros_like(teacher))
+    log_q = teacher.clamp_min(torch.finfo(teacher.dtype).min)  # its exponential is zero, and zero times it is too
+    return log_q.exp() * difference(log_q)
 
 
 def finite_where_teacher_is(signal: Signal, head_rows: int) -> Mask:

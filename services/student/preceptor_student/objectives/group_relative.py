@@ -14,11 +14,12 @@ from preceptor_student.objectives.rows import TermRows
 def over_batch(rewards: Sequence[float], groups: Sequence[str], params: GroupRelativeParams) -> list[float]:
     """The advantage of each graded sequence of the whole step, whatever its micro-batches. Alone in its group it has none."""
     members: dict[str, list[float]] = defaultdict(list)
-    for group, reward in zip(groups, rewards, strict=True):
+    graded = list(zip(groups, rewards, strict=True))
+    for group, reward in graded:
         members[group].append(reward)
     factors = {group: _factor(values, params) for group, values in members.items()}
     means = {group: fmean(values) for group, values in members.items()}
-    return [factors[group] * (reward - means[group]) for group, reward in zip(groups, rewards, strict=True)]
+    return [factors[group] * (reward - means[group]) for group, reward in graded]
 
 
 def per_row(rows: TermRows, _params: GroupRelativeParams) -> Tensor:
@@ -31,7 +32,7 @@ def _factor(values: Sequence[float], params: GroupRelativeParams) -> float:
     """What the distance from the group's mean is multiplied by. The mean of the others is n / (n - 1) times as far away."""
     count, factor = len(values), plain(params.scale)
     if params.baseline == "others":
-        factor *= count / (count - 1) if count > 1 else 0.0
+        factor *= count / max(count - 1, 1)
     if params.std_offset is None:
         return factor
     mean = fmean(values)

@@ -13,16 +13,18 @@ from preceptor_student.objectives.samples import Sample
 
 def over_batch(samples: Sequence[Sample], params: PerplexityParams) -> list[float]:
     """Of each sample; NaN where its own log-probabilities are not all known. Such a sample does not count in its group."""
-    sign = plain(params.sharpness) * (1 if params.prefer == "likely" else -1)
-    scores = [sign * (one.mean_student if params.of == "student" else one.mean_teacher) for one in samples]
+    scored = [(one.group, _score(one, params)) for one in samples]
     groups: dict[str, list[float]] = defaultdict(list)
-    counted = [one.taken and isfinite(score) for one, score in zip(samples, scores, strict=True)]
-    for one, score, counts in zip(samples, scores, counted, strict=True):
-        if counts:
-            groups[one.group].append(score)
-    return [
-        _weight(score, groups[one.group]) if counts else nan for one, score, counts in zip(samples, scores, counted, strict=True)
-    ]
+    for group, score in scored:
+        if isfinite(score):
+            groups[group].append(score)
+    return [_weight(score, groups[group]) if isfinite(score) else nan for group, score in scored]
+
+
+def _score(one: Sample, params: PerplexityParams) -> float:
+    mean = one.mean_student if params.of == "student" else one.mean_teacher
+    slope = plain(params.sharpness)
+    return (slope if params.prefer == "likely" else -slope) * mean if one.taken else nan
 
 
 def _weight(score: float, group: Sequence[float]) -> float:

@@ -24,4 +24,4 @@ def _of_group(members: Sequence[tuple[int, float]], params: RewardPairsParams) -
     if params.take == "extremes":
         members = [max(members, key=lambda one: one[1]), min(members, key=lambda one: one[1])]
     gap = plain(params.min_gap)
-    return ((high, low) for (high, best), (low, worst) in permutations(members, 2) if best > worst and best - worst > gap)
+    return ((high, low) for (high, best), (low, worst) in permutations(members, 2) if best - worst > gap)

@@ -29,7 +29,7 @@ def apply(rows: TermRows, advantage_n: Tensor, params: RewardToGoParams) -> Tens
     owner_n, row_n = places(rows)
     start_n = row_n if params.include_current else row_n + 1
     sums_st = _sums(by_response(rows, advantage_n, 0.0), params)
-    length_s = by_response(rows, row_n, -1.0).amax(1) + 1
+    length_s = by_response(rows, row_n, -torch.inf).amax(1) + 1
     total_n = sums_st[owner_n, start_n]
     if params.mean:
         left_n = length_s[owner_n] - start_n
@@ -41,9 +41,10 @@ def _sums(advantage_st: Tensor, params: RewardToGoParams) -> Tensor:
     """Discounted sums that start at each row, and one more column of zeros; up to the horizon."""
     discount, rows = plain(params.discount), advantage_st.shape[1]
     sums_st = torch.cat([advantage_st, torch.zeros_like(advantage_st[:, :1])], 1)
-    for row in range(rows - 1, -1, -1):
+    for row in range(rows - 2, -1, -1):
         sums_st[:, row] += discount * sums_st[:, row + 1]
-    if params.horizon is not None and params.horizon < rows:
-        beyond_st = torch.nn.functional.pad(sums_st[:, params.horizon :], (0, params.horizon))
-        sums_st = sums_st - discount**params.horizon * beyond_st
-    return sums_st
+    if params.horizon is None:
+        return sums_st
+    horizon = min(params.horizon, rows)
+    beyond_st = torch.nn.functional.pad(sums_st[:, horizon:], (0, horizon))
+    return sums_st - discount**horizon * beyond_st

@@ -24,5 +24,5 @@ def select(targets_r: NDArray[np.int64], params: SpanParams) -> Mask:
 
 def _find(targets_r: NDArray[np.int64], marker: tuple[int, ...], start: int) -> int | None:
     """Where the marker first stands, from `start` on."""
-    last = len(targets_r) - len(marker)
-    return next((at for at in range(start, last + 1) if tuple(targets_r[at : at + len(marker)]) == marker), None)
+    places = range(start, len(targets_r))
+    return next((at for at in places if tuple(targets_r[at : at + len(marker)]) == marker), None)

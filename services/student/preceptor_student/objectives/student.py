@@ -51,7 +51,7 @@ class StudentRows:
 def read_rows(log_probs_nv: Tensor, asked: Asked) -> StudentRows:
     """The rows at once, for those who hold the log-probabilities already."""
     open_n = open_rows(asked, log_probs_nv.shape[1])
-    return StudentRows(*look_up(log_probs_nv, asked, open_n), open_n, observe(log_probs_nv.detach(), asked))
+    return StudentRows(*look_up(log_probs_nv, asked, open_n), open_n, observe(log_probs_nv, asked))
 
 
 def open_rows(asked: Asked, head_rows: int) -> Tensor:
@@ -68,8 +68,9 @@ def look_up(log_probs_nv: Tensor, asked: Asked, open_n: Tensor) -> tuple[Tensor,
     everything.
     """
     sampled_n = log_probs_nv.gather(1, asked.targets_n[:, None])[:, 0]
-    if asked.ids_ns is None or asked.present_ns is None:
+    if asked.ids_ns is None:
         return sampled_n, sampled_n.new_zeros(len(sampled_n), 0), torch.zeros_like(sampled_n)
+    assert asked.present_ns is not None, "what is asked for says which of its entries are there"
     zero = sampled_n.new_zeros(())
     listed_ns = log_probs_nv.gather(1, asked.ids_ns).where(asked.present_ns, zero)
     if not asked.tail:
@@ -87,7 +88,7 @@ def _listed(log_probs_nv: Tensor, ids_ns: Tensor, present_ns: Tensor) -> Tensor:
 @torch.no_grad()
 def observe(log_probs_nv: Tensor, asked: Asked) -> Observed:
     """Entropy, concentration and top tokens of each row."""
-    top_nk = log_probs_nv.topk(asked.top, dim=1).indices if asked.top else asked.targets_n.new_zeros(len(log_probs_nv), 0)
+    top_nk = log_probs_nv.topk(asked.top, dim=1).indices
     probs_nv = log_probs_nv.exp()
     entropy_n = -torch.special.xlogy(probs_nv, probs_nv).sum(1)
     return Observed(entropy_n, probs_nv.square_().sum(1), top_nk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,6 @@ from numpy.typing import NDArray
 from preceptor.errors import InvalidArgument
 from preceptor.recipes.ops.support import SupportParams
 from preceptor_student.objectives.signals import F32, ItemScores, Mask, Signal, SupportColumns
-
-Columns = tuple[NDArray[np.int64], F32, Mask]  # ids, log-probabilities, which entries are there
 
 
 def read(scores: ItemScores, params: SupportParams) -> Signal:
@@ -44,27 +43,38 @@ class _Returned:
     ids_re: NDArray[np.int64]
     values_re: F32
     asked_re: Mask
-    lists: dict[str, slice]
+    lists: dict[str, range]
 
     def of(self, name: str) -> Mask:
         """Entries whose token stands in this list."""
-        if name not in self.lists:
-            return np.zeros(self.ids_re.shape, bool)
-        marked_re = np.zeros(self.ids_re.shape, bool)
-        marked_re[:, self.lists[name]] = True
-        return _same_token(self.ids_re, self.asked_re, marked_re)
+        found_re = np.zeros_like(self.asked_re)
+        for column in self.lists.get(name, ()):
+            found_re |= (self.ids_re == self.ids_re[:, column, None]) & self.asked_re[:, column, None]
+        return found_re & self.asked_re
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """One list of a reply: `there_rc` says which of its entries were asked for."""
+
+    ids_rc: NDArray[np.int64]
+    values_rc: F32
+    there_rc: Mask
 
 
 def _returned(scores: ItemScores, params: SupportParams) -> _Returned:
-    parts: dict[str, Columns] = {"sampled": _sampled(scores)} if params.sampled else {}
+    parts: dict[str, _Columns] = {"sampled": _sampled(scores)} if params.sampled else {}
     if params.teacher_topk:
         parts["topk"] = _topk(scores, params.teacher_topk)
     if params.student_topk:
         parts["listed"] = _listed(scores)
-    ends = np.cumsum([0, *(part[0].shape[1] for part in parts.values())]).tolist()
-    lists = {name: slice(start, end) for name, start, end in zip(parts, ends, ends[1:], strict=False)}
-    ids_re, values_re, asked_re = (np.concatenate(columns, axis=1) for columns in zip(*parts.values(), strict=True))
-    return _Returned(ids_re, values_re, asked_re, lists)
+    ends = pairwise(accumulate((part.ids_rc.shape[1] for part in parts.values()), initial=0))
+    return _Returned(
+        np.concatenate([part.ids_rc for part in parts.values()], axis=1),
+        np.concatenate([part.values_rc for part in parts.values()], axis=1),
+        np.concatenate([part.there_rc for part in parts.values()], axis=1),
+        {name: range(start, end) for name, (start, end) in zip(parts, ends, strict=True)},
+    )
 
 
 def _members(found: _Returned, params: SupportParams) -> Mask:
@@ -88,33 +98,43 @@ def _comparable(columns: SupportColumns) -> Mask:
     return np.asarray(members_rs.any(axis=1))
 
 
-def _sampled(scores: ItemScores) -> Columns:
-    values = scores.sampled_r if scores.sampled_r is not None else np.full(len(scores.ok_r), np.nan, np.float32)
-    return scores.targets_r[:, None], values[:, None], np.ones((len(scores.ok_r), 1), bool)
+def _sampled(scores: ItemScores) -> _Columns:
+    return _missing(scores) if scores.sampled_r is None else _all_there(scores.targets_r[:, None], scores.sampled_r[:, None])
 
 
-def _topk(scores: ItemScores, width: int) -> Columns:
-    shape = (len(scores.ok_r), width)
-    if scores.topk_ids_rk is None or scores.topk_rk is None:
-        return np.zeros(shape, np.int64), np.full(shape, np.nan, np.float32), np.ones(shape, bool)
-    if scores.topk_rk.shape != shape:
-        got = scores.topk_rk.shape[1]
+def _topk(scores: ItemScores, width: int) -> _Columns:
+    if scores.topk_rk is None:
+        return _missing(scores)
+    got = scores.topk_rk.shape[1]
+    if got != width:
         raise InvalidArgument(
             f"the teacher's top-k is {got} wide, the recipe asks for {width}", field="scores.rows.topk", value=got, limit=width
         )
-    return scores.topk_ids_rk, scores.topk_rk, np.ones(shape, bool)
+    assert scores.topk_ids_rk is not None, "numbers come with their tokens"
+    return _all_there(scores.topk_ids_rk, scores.topk_rk)
 
 
-def _listed(scores: ItemScores) -> Columns:
-    if scores.listed_ids_rc is None or scores.listed_rc is None or scores.listed_there_rc is None:
-        shape = (len(scores.ok_r), 1)
-        return np.zeros(shape, np.int64), np.full(shape, np.nan, np.float32), np.ones(shape, bool)
-    return scores.listed_ids_rc, scores.listed_rc, scores.listed_there_rc
+def _listed(scores: ItemScores) -> _Columns:
+    if scores.listed_rc is None:
+        return _missing(scores)
+    assert scores.listed_ids_rc is not None, "numbers come with their tokens"
+    assert scores.listed_there_rc is not None, "and with which of them are there"
+    return _Columns(scores.listed_ids_rc, scores.listed_rc, scores.listed_there_rc)
+
+
+def _all_there(ids_rc: NDArray[np.int64], values_rc: F32) -> _Columns:
+    return _Columns(ids_rc, values_rc, np.full(ids_rc.shape, True))
+
+
+def _missing(scores: ItemScores) -> _Columns:
+    """A number that was asked for and is not there: no row is valid."""
+    ids_rc = scores.targets_r[:, None]
+    return _all_there(ids_rc, np.full(ids_rc.shape, np.nan, np.float32))
 
 
 def _first_of_its_kind(ids_rs: NDArray[np.int64], asked_rs: Mask) -> Mask:
     """Marks the first entry of each token of a row: the drawn token's own column is never rounded, so it comes first."""
-    keys = np.where(asked_rs, ids_rs, -1)
+    keys = np.where(asked_rs, ids_rs, ~ids_rs)  # below zero: no token that was asked for
     order = np.argsort(keys, axis=1, kind="stable")
     ordered = np.take_along_axis(keys, order, 1)
     fresh = np.ones(ids_rs.shape, bool)
@@ -122,12 +142,3 @@ def _first_of_its_kind(ids_rs: NDArray[np.int64], asked_rs: Mask) -> Mask:
     first = np.empty_like(fresh)
     np.put_along_axis(first, order, fresh, 1)
     return first
-
-
-def _same_token(ids_rs: NDArray[np.int64], asked_rs: Mask, marked_rs: Mask) -> Mask:
-    """The marks, shared by all entries of one token in a row."""
-    keys = np.where(asked_rs, ids_rs, -1)
-    shared = marked_rs & asked_rs
-    for column in np.flatnonzero(marked_rs.any(axis=0)):
-        shared |= (keys == keys[:, column, None]) & asked_rs & asked_rs[:, column, None]
-    return shared

@@ -14,8 +14,8 @@ def apply(rows: TermRows, weight_n: Tensor, params: TopFractionParams) -> Tensor
     if not len(weight_n):
         return weight_n
     weight_st = counted(rows, weight_n, -torch.inf)
-    count_s = weight_st.isfinite().sum(1)
-    keep_s = (plain(params.fraction) * count_s.double()).round().clamp_min(1)
+    count_s = weight_st.isfinite().sum(1, dtype=weight_st.dtype)
+    keep_s = (plain(params.fraction) * count_s).round().clamp_min(1)
     rank_st = weight_st.argsort(dim=1, descending=True, stable=True).argsort(1)
     owner_n, row_n = places(rows)
     return (rank_st[owner_n, row_n] < keep_s[owner_n]).to(weight_n)
