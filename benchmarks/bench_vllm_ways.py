@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 WAY_TIMEOUT_S = 600.0
 COLUMNS = {
     "tokens_per_s": "tokens/s",
+    "tokens_per_cpu_s": "tokens/CPU s",
     "bytes_per_token": "bytes a row",
     "peak_mib": "peak MiB",
     "error_nats": "from float64",
