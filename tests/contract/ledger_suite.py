@@ -23,18 +23,19 @@ T = TypeVar("T")
 OpenLedger = Callable[[Clock], AbstractAsyncContextManager[Ledger]]
 LIMITS = QuotaLimits(tokens_per_minute=1_000, in_flight=4)
 RESERVED_MS = int(RESERVED_S * 1000)
+OWNERS = ("", "w1", "w2")
 
 
-def reserve(effect: str, tokens: int = 0, places: int = 1) -> Move:
-    return Move(Verb.RESERVE, effect, tokens, places)
+def reserve(effect: str, tokens: int = 0, places: int = 1, owner: str = "") -> Move:
+    return Move(Verb.RESERVE, effect, tokens, places, owner)
 
 
-def settle(effect: str, tokens: int = 0) -> Move:
-    return Move(Verb.SETTLE, effect, tokens)
+def settle(effect: str, tokens: int = 0, owner: str = "") -> Move:
+    return Move(Verb.SETTLE, effect, tokens, owner=owner)
 
 
-def renew(effect: str) -> Move:
-    return Move(Verb.RENEW, effect)
+def renew(effect: str, owner: str = "") -> Move:
+    return Move(Verb.RENEW, effect, owner=owner)
 
 
 class LedgerRules:
@@ -95,6 +96,20 @@ class LedgerRules:
         assert await self.verdicts(ledger, settle("rows 0-8", 900), settle("rows 0-8", 0)) == [Verdict.DONE, Verdict.GONE]
         assert await self.verdicts(ledger, reserve("other", 101)) == [Verdict.TOKENS]
 
+    @pytest.mark.parametrize("last", ["old", "new"])
+    async def test_who_lost_the_work_takes_nothing_from_who_has_it(self, ledger: Ledger, last: str) -> None:
+        """Whichever of the two reserved last: a worker that stood still may come to it after its successor."""
+        first = "new" if last == "old" else "old"
+        assert await self.verdicts(
+            ledger, reserve("rows", 900, owner=first), reserve("rows", 900, owner=last), settle("rows", 0, owner="stranger")
+        ) == [Verdict.DONE, Verdict.DONE, Verdict.GONE]
+        assert await self.verdicts(
+            ledger, settle("rows", 0, owner="old"), settle("rows", 0, owner="old"), renew("rows", "old"), reserve("more", 101)
+        ) == [Verdict.DONE, Verdict.GONE, Verdict.GONE, Verdict.TOKENS]
+        assert await self.verdicts(
+            ledger, renew("rows", "new"), settle("rows", 700, owner="new"), reserve("more", 301), reserve("more", 300)
+        ) == [Verdict.DONE, Verdict.DONE, Verdict.TOKENS, Verdict.DONE]
+
     async def test_tenants_and_limits_are_apart(self, ledger: Ledger) -> None:
         await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("a", 1_000, places=4)])
         assert await self.verdicts(ledger, reserve("a", 1_000, places=4), tenant="other") == [Verdict.DONE]
@@ -139,6 +154,7 @@ class Record:
     tokens: int  # reserved, or the truth once it is settled
     places: int
     expires_ms: int
+    owners: set[str]
 
 
 def make_ledger_machine(open_ledger: OpenLedger) -> type[RuleBasedStateMachine]:
@@ -186,16 +202,17 @@ def make_ledger_machine(open_ledger: OpenLedger) -> type[RuleBasedStateMachine]:
                 self.reserve(effect, tokens, places)
             return effect
 
-        @rule(effect=effects, tokens=st.sampled_from([0, 300, 1_000]))
-        def reserve_again(self, effect: str, tokens: int) -> None:
+        @rule(effect=effects, tokens=st.sampled_from([0, 300, 1_000]), owner=st.sampled_from(OWNERS))
+        def reserve_again(self, effect: str, tokens: int, owner: str) -> None:
             """Another worker takes the same rows over, or comes to them after the first has settled or expired."""
-            self.reserve(effect, tokens, 1)
+            self.reserve(effect, tokens, 1, owner)
 
-        def reserve(self, effect: str, tokens: int, places: int) -> None:
+        def reserve(self, effect: str, tokens: int, places: int, owner: str = "") -> None:
             held, now_ms = self.live.get(effect), self.now_ms
             in_window = sum(one.tokens for one in self.granted if now_ms // 1000 - one.at_ms // 1000 <= 60)
             if held is not None:
                 held.expires_ms = now_ms + RESERVED_MS
+                held.owners.add(owner)
                 expected = Verdict.DONE
             elif sum(one.places for one in self.live.values()) + places > LIMITS.in_flight:
                 expected = Verdict.PLACES
@@ -203,13 +220,15 @@ def make_ledger_machine(open_ledger: OpenLedger) -> type[RuleBasedStateMachine]:
                 expected = Verdict.TOKENS
             else:
                 expected = Verdict.DONE
-                self.live[effect] = Record(effect, now_ms, tokens, places, now_ms + RESERVED_MS)
+                self.live[effect] = Record(effect, now_ms, tokens, places, now_ms + RESERVED_MS, {owner})
                 self.granted.append(self.live[effect])
-            assert self.apply(reserve(effect, tokens, places)) is expected
+            assert self.apply(reserve(effect, tokens, places, owner)) is expected
 
         @rule(effect=effects, share=st.sampled_from([0.0, 0.5, 1.0]), times=st.integers(1, 3))
         def settle(self, effect: str, share: float, times: int) -> None:
             """Once, again because the reply was lost, or long after it has expired."""
+            if effect in self.live and self.live[effect].owners != {""}:
+                return  # `let_go`
             for _ in range(times):
                 held = self.live.pop(effect, None)
                 truth = int(held.tokens * share) if held else 777
@@ -217,11 +236,25 @@ def make_ledger_machine(open_ledger: OpenLedger) -> type[RuleBasedStateMachine]:
                 if held:
                     held.tokens = truth
 
-        @rule(effect=effects)
-        def renew(self, effect: str) -> None:
+        @rule(effect=effects, owner=st.sampled_from(OWNERS[1:]), share=st.sampled_from([0.0, 1.0]), times=st.integers(1, 2))
+        def let_go(self, effect: str, owner: str, share: float, times: int) -> None:
+            """One owner of several, the last one, or somebody who owns nothing."""
+            for _ in range(times):
+                held = self.live.get(effect)
+                owned = held is not None and owner in held.owners
+                truth = int(held.tokens * share) if held else 777
+                assert self.apply(settle(effect, truth, owner)) is (Verdict.DONE if owned else Verdict.GONE)
+                if held and owned:
+                    held.owners.remove(owner)
+                    if not held.owners:
+                        self.live.pop(effect).tokens = truth
+
+        @rule(effect=effects, owner=st.sampled_from(OWNERS))
+        def renew(self, effect: str, owner: str) -> None:
             held = self.live.get(effect)
-            assert self.apply(renew(effect)) is (Verdict.DONE if held else Verdict.GONE)
-            if held:
+            owned = held is not None and owner in held.owners
+            assert self.apply(renew(effect, owner)) is (Verdict.DONE if owned else Verdict.GONE)
+            if held and owned:
                 held.expires_ms = self.now_ms + RESERVED_MS
 
         # -------------------------------------------------------- time, and holders that die in it

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from preceptor.errors import Fenced
 from preceptor.queue import Flow, Lease, Queue, Then
-from preceptor.queue.quotas import Answer, Ledger, Move, QuotaLimits, Usage, Verb, Verdict
+from preceptor.queue.quotas import Answer, Ledger, Move, Payment, QuotaLimits, Usage, Verb, Verdict
 from preceptor.queue.types import FENCE_BYTES
 from tests.contract.queue_rig import JOB, inline_task, lease_one, put, rows
 
@@ -29,7 +29,7 @@ class SettlesByCommits:
     async def apply(self, teacher: str, tenant: str, limits: QuotaLimits, moves: Sequence[Move]) -> tuple[Answer, ...]:
         answers: list[Answer] = []
         for move in moves:
-            if move.verb is Verb.SETTLE:
+            if move.verb is Verb.SETTLE and not move.owner:  # what its owner lets go is not committed
                 answers.append(await self._commit(Flow(teacher, tenant, JOB), limits, move))
             else:
                 answers += await self.ledger.apply(teacher, tenant, limits, [move])
@@ -42,7 +42,7 @@ class SettlesByCommits:
         lease = await lease_one(self.queue, flow=flow)
         await self._fenced_off(replace(lease, fence=bytes(FENCE_BYTES)), move)
         (before,) = await self.ledger.apply(flow.teacher, flow.tenant, limits, [Move(Verb.RENEW, move.effect)])
-        await self.queue.commit(lease, [rows(0, [2, 3])], 0, Then.FINISH, settle=move)
+        await self.queue.commit(lease, [rows(0, [2, 3])], 0, Then.FINISH, payment=Payment(move))
         (after,) = await self.ledger.apply(flow.teacher, flow.tenant, limits, [Move(Verb.RENEW, move.effect)])
         assert after.verdict is Verdict.GONE
         await self._fenced_off(lease, replace(move, tokens=0))
@@ -50,7 +50,7 @@ class SettlesByCommits:
 
     async def _fenced_off(self, lease: Lease, move: Move) -> None:
         with suppress(Fenced):
-            await self.queue.commit(lease, [rows(0, [2, 3])], 0, Then.FINISH, settle=move)
+            await self.queue.commit(lease, [rows(0, [2, 3])], 0, Then.FINISH, payment=Payment(move))
             raise AssertionError("a lost lease has committed")
 
     async def add_usage(self, teacher: str, tenant: str, counts: Usage, op: bytes) -> None:

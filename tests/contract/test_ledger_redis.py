@@ -13,15 +13,16 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from preceptor.local.valkey import EmbeddedValkey
 from preceptor.queue import Then
-from preceptor.queue.quotas import Counter, Ledger, Verdict
+from preceptor.queue.quotas import Counter, Ledger, Payment, Verdict
 from preceptor.queue.redis import Patience, RedisLedger, RedisQueue
 from preceptor.queue.redis.loading import scripts
 from tests.contract.ledger_suite import LIMITS, LedgerRules, OpenLedger, make_ledger_machine, reserve, settle
-from tests.contract.queue_rig import TEACHER, TENANT, Clock, inline_task, lease_one, put, rows
+from tests.contract.queue_rig import JOB, TEACHER, TENANT, Clock, inline_task, lease_one, put, rows
 from tests.contract.settling import SettlesByCommits
 from tests.support.tcp_proxy import TcpProxy
 
 PATIENT = Patience(attempt_s=5.0, total_s=30.0)
+SCORED = {Counter.REQUESTS: 1, Counter.ROWS: 2}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ async def test_what_the_server_did_before_its_reply_was_lost_is_done_once(server
             await ledger.close()
 
 
-async def test_a_commit_whose_reply_was_lost_has_settled_once_and_with_its_rows(server: EmbeddedValkey) -> None:
+async def test_a_commit_whose_reply_was_lost_has_settled_and_counted_once_and_with_its_rows(server: EmbeddedValkey) -> None:
     client = client_of(server)
     client.flushall()
     for script in scripts().values():
@@ -101,14 +102,17 @@ async def test_a_commit_whose_reply_was_lost_has_settled_once_and_with_its_rows(
             await put(queue, inline_task())
             lease = await lease_one(queue)
             proxy.lose_reply(scripts()["commit_rows"].sha1.encode(), times=2)
-            kept = (await queue.commit(lease, [rows(0, [2, 3])], 0, Then.KEEP, settle=settle("rows 0-2", 300))).lease
+            kept = (
+                await queue.commit(lease, [rows(0, [2, 3])], 0, Then.KEEP, payment=Payment(settle("rows 0-2", 300), SCORED))
+            ).lease
             assert proxy.lost
             assert kept is not None
-            await queue.commit(kept, [rows(2, [4])], 0, Then.FINISH, settle=settle("rows 2-4", 20))
+            await queue.commit(kept, [rows(2, [4])], 0, Then.FINISH, payment=Payment(settle("rows 2-4", 20), SCORED))
             (refused,) = await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("more", 681)])
             assert (refused.verdict, refused.used) == (Verdict.TOKENS, 320)
             (all_places,) = await ledger.apply(TEACHER, TENANT, LIMITS, [reserve("all", 680, places=LIMITS.in_flight)])
             assert all_places.verdict is Verdict.DONE
+            assert await ledger.usage(TEACHER, TENANT) == {JOB: {Counter.REQUESTS: 2, Counter.ROWS: 4}}
         finally:
             await queue.close()
             await ledger.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from preceptor.cli.options import Json, parameter, with_flags
 from preceptor.cli.output import print_json, print_table, say
 from preceptor.cli.queue_access import on_queue
 from preceptor.config import Settings
-from preceptor.errors import InvalidArgument, NotFound
+from preceptor.errors import Corrupt, InvalidArgument, NotFound, PreceptorError
 from preceptor.names import rollout_text
 from preceptor.queue import DeadEntry, Flow, Queue
 from preceptor_proto.v1 import common_pb2, teacher_pb2
@@ -90,23 +91,40 @@ def _source(task: teacher_pb2.ScoreTask) -> str:
 def _replay(config: Path | None, given: dict[str, Any]) -> None:
     """Ready again with a clean record, from the row they had reached."""
 
-    async def act(queue: Queue) -> None:
-        for one in _chosen(await _letters(queue, given), given):
-            state = await queue.replay_dead_letter(one.flow, one.entry.letter_id)
-            say(f"{one.entry.letter_id}\t{one.entry.letter.task.task_id}\t{state}")
+    async def replay(queue: Queue, one: Found) -> str:
+        return str(await queue.replay_dead_letter(one.flow, one.entry.letter_id))
 
-    on_queue(config, _flags(given), act)
+    _each(config, given, replay)
 
 
 def _drop(config: Path | None, given: dict[str, Any]) -> None:
     """The letter is gone; its task stays dead."""
 
-    async def act(queue: Queue) -> None:
-        for one in _chosen(await _letters(queue, given), given):
-            await queue.drop_dead_letter(one.flow, one.entry.letter_id)
-            say(f"{one.entry.letter_id}\t{one.entry.letter.task.task_id}\tdropped")
+    async def drop(queue: Queue, one: Found) -> str:
+        await queue.drop_dead_letter(one.flow, one.entry.letter_id)
+        return "dropped"
 
-    on_queue(config, _flags(given), act)
+    _each(config, given, drop)
+
+
+def _each(config: Path | None, given: dict[str, Any], act: Callable[[Queue, Found], Awaitable[str]]) -> None:
+    """Every letter that was chosen. One that cannot be acted on keeps none of the others; the first of them is told."""
+
+    async def on_all(queue: Queue) -> None:
+        failed: list[PreceptorError] = []
+        for one in _chosen(await _letters(queue, given), given):
+            try:
+                outcome = await act(queue, one)
+            except NotFound:  # somebody else was quicker
+                outcome = "gone"
+            except (InvalidArgument, Corrupt) as error:
+                failed.append(error)
+                outcome = f"failed: {error.message}"
+            say(f"{one.entry.letter_id}\t{one.entry.letter.task.task_id}\t{outcome}")
+        if failed:
+            raise failed[0]
+
+    on_queue(config, _flags(given), on_all)
 
 
 def _found(config: Path | None, given: dict[str, Any]) -> list[Found]:
@@ -118,8 +136,21 @@ async def _letters(queue: Queue, given: dict[str, Any]) -> list[Found]:
     teachers = [given["teacher"]] if given["teacher"] else await queue.teachers()
     views = [view for teacher in teachers for view in await queue.describe_flows(teacher)]
     flows = [view.flow for view in views if view.dead_letters and _passes(view.flow, given)]
-    found = [Found(flow, entry) for flow in flows for entry in await queue.dead_letters(flow, limit=PAGE)]
+    found = [Found(flow, entry) for flow in flows for entry in await _of_job(queue, flow)]
     return sorted(found, key=lambda one: one.entry.letter.died_unix_ms)
+
+
+async def _of_job(queue: Queue, flow: Flow) -> Sequence[DeadEntry]:
+    """The oldest letters of a job; none of one whose keys somebody else wrote, which is told."""
+    name = f"{flow.tenant}/{flow.job} of {flow.teacher}"
+    try:
+        found = await queue.dead_letters(flow, limit=PAGE)
+    except Corrupt as error:
+        _warn(f"{name} cannot be read: {error.message}")
+        return ()
+    if len(found) == PAGE:
+        _warn(f"of {name} these are the oldest {PAGE} letters; there may be more")
+    return found
 
 
 def _passes(flow: Flow, given: dict[str, Any]) -> bool:
@@ -144,6 +175,10 @@ def _only(found: Sequence[Found], name: str) -> Found:
         jobs = ", ".join(f"{one.flow.tenant}/{one.flow.job} of {one.flow.teacher}" for one in named)
         raise InvalidArgument(f"{name} is in {jobs}", field="letter", value=name, hint="choose with --teacher, --tenant, --job")
     return named[0]
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def _flags(given: dict[str, Any]) -> dict[str, Any]:

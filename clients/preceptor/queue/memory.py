@@ -26,7 +26,7 @@ from preceptor.queue.envelopes import (
     unpack,
 )
 from preceptor.queue.keys import Flow, LogName, teacher_of
-from preceptor.queue.quotas import Move
+from preceptor.queue.quotas import Payment
 from preceptor.queue.scripts import flows, leases, letters, logs, results, tasks
 from preceptor.queue.space import KeySpace, Slot
 from preceptor.queue.types import (
@@ -191,11 +191,11 @@ class MemoryQueue:
         scored_upto: int,
         then: Then = Then.RELEASE,
         *,
-        settle: Move | None = None,
+        payment: Payment | None = None,
     ) -> Committed:
         """See `Work.commit`."""
         packed = pack(lease, envelopes, then, self._bounds.inline_rows_bytes)
-        row = leases.commit_rows(self._slot(), _held(lease), packed, scored_upto, then, settle, self._bounds)
+        row = leases.commit_rows(self._slot(), _held(lease), packed, scored_upto, then, payment or Payment(), self._bounds)
         self._bells.ring(lease.flow.out)
         self._bells.ring(lease.flow.teacher)
         kept = self._lease(lease.flow, lease.task_id, row) if then is Then.KEEP else None

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from preceptor.queue.keys import Flow, LogName
-from preceptor.queue.quotas import Move
+from preceptor.queue.quotas import Payment
 from preceptor.queue.types import (
     OUT_START,
     Appended,
@@ -128,12 +128,13 @@ class Work(Protocol):
         scored_upto: int,
         then: Then = Then.RELEASE,
         *,
-        settle: Move | None = None,
+        payment: Payment | None = None,
     ) -> Committed:
         """Rows, position and lease in one step, or `Fenced` and nothing.
 
         Rows start at the task's next row (`Gap` otherwise). A repeat under the same fence is ignored: its rows are there.
-        `settle` settles a reservation of the lease's tenant at the lease's teacher in the same step, if it still stands.
+        In the same step a reservation of the lease's tenant at the lease's teacher is settled, if it still stands, and its job's
+        use counted.
         """
         ...
 

@@ -10,7 +10,7 @@ The budget is a sliding window: what was reserved, or settled, during the last 6
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -46,12 +46,16 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One step on one reservation, which is named by its effect. Repeating a move changes nothing."""
+    """One step on one reservation, which is named by its effect. Repeating a move changes nothing.
+
+    Whoever takes a piece of work over reserves the same effect and owns it as well; it is settled when its last owner settles.
+    """
 
     verb: Verb
     effect: str
     tokens: int = 0  # reserve: at most so many; settle: so many it were
     places: int = 0
+    owner: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tokens <= MAX_TOKENS:
@@ -62,7 +66,7 @@ class Verdict(StrEnum):
     """What became of a move."""
 
     DONE = "done"
-    GONE = "gone"  # it was settled or has expired: nothing changed
+    GONE = "gone"  # it was settled, has expired or is another's: nothing changed
     TOKENS = "tokens"  # refused: the minute is used up
     PLACES = "places"  # refused: too much is in flight
 
@@ -90,6 +94,14 @@ class Counter(StrEnum):
 
 Usage = Mapping[str, Mapping[Counter, int]]
 """Job -> counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a commit pays along with its rows: a reservation that ends, whoever owns it, and counts of its job."""
+
+    settle: Move | None = None
+    counts: Mapping[Counter, int] = field(default_factory=dict[Counter, int])
 
 
 class Ledger(Protocol):

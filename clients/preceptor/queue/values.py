@@ -134,6 +134,7 @@ class QuotaHold:
     second: int
     tokens: int
     places: int
+    owners: tuple[str, ...]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from preceptor.errors import Exhausted
 from preceptor.names import effect_id
 from preceptor.queue import Lease
-from preceptor.queue.quotas import Counter, Move, QuotaLimits
+from preceptor.queue.quotas import Counter, Payment, QuotaLimits
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_serving.quotas import Accounts, Hold
 from preceptor_serving.scheduler.types import FlowKey
@@ -47,7 +47,10 @@ def counts_of(tickets: Sequence[Ticket], results: Sequence[teacher_pb2.ScoreResu
 
 @dataclass(slots=True)
 class LeaseBill:
-    """What one chunk of a leased task costs. A worker that takes the same rows over finds the same reservation."""
+    """What one chunk of a leased task costs. A worker that takes the same rows over owns the same reservation.
+
+    Rows are charged by the commit that brings them, once, whoever computed them how often before.
+    """
 
     accounts: Accounts
     ticket: Ticket
@@ -57,26 +60,38 @@ class LeaseBill:
         """Room for the chunk, or `Exhausted`: then the task goes back and its tenant's others wait as well."""
         effect = effect_id(lease.flow.tenant, lease.flow.job, lease.task_id, start, end)
         flow, tokens = self.ticket.task.flow, _most_tokens(self.ticket)
-        self.hold = await self.accounts.reserve(flow, limits, tokens=tokens, places=1, effect=effect)
+        self.hold = await self.accounts.reserve(flow, limits, tokens=tokens, places=1, effect=effect, owner=lease.fence.hex())
 
-    def in_commit(self, lease: Lease) -> Move | None:
-        """What the commit of the rows settles along with them; None leaves it to `close`: other names have keys of their own."""
-        return self.hold.in_commit(lease.flow.teacher, self.ticket.spent_tokens) if self.hold is not None else None
+    def in_commit(self, lease: Lease, result: teacher_pb2.ScoreResult) -> Payment:
+        """What the commit of the rows pays along with them; `paid` does the rest: other names have keys of their own."""
+        settle = self.hold.in_commit(lease.flow.teacher, self.ticket.spent_tokens) if self.hold is not None else None
+        same_keys = self.accounts.book.shared and lease.flow.teacher == self.ticket.task.flow.teacher
+        return Payment(settle, self._counts(result) if same_keys else {})
 
-    async def close(self, result: teacher_pb2.ScoreResult | None = None, *, settled: bool = False) -> None:
-        """The rows are committed, or will not come."""
-        spent = {Counter.CHARGED: self.ticket.spent_tokens}
-        counts = {Counter.REQUESTS: 1, **counts_of([self.ticket], [result])} if result is not None else {}
-        self.accounts.count(self.ticket.task.flow, counts | spent)
-        if settled:
+    async def paid(self, result: teacher_pb2.ScoreResult, payment: Payment) -> None:
+        """The rows are committed."""
+        if not payment.counts:
+            self.accounts.count(self.ticket.task.flow, self._counts(result))
+        if payment.settle is not None:
             self.abandon()
         elif self.hold is not None:
             await self.hold.settle(self.ticket.spent_tokens)
 
+    async def drop(self, *, cancelled: bool) -> None:
+        """The rows will not be committed by this lease. What ran for a task that its learner then cancelled is paid."""
+        spent_tokens = self.ticket.spent_tokens if cancelled else 0
+        self.accounts.count(self.ticket.task.flow, {Counter.CHARGED: spent_tokens} if spent_tokens else {})
+        if self.hold is not None:
+            await self.hold.settle(spent_tokens)
+
     def abandon(self) -> None:
-        """Settled by its commit; or the rows were not committed: whoever comes next has paid for them already."""
+        """Paid, or nobody knows whether the commit was made."""
         if self.hold is not None:
             self.hold.abandon()
+
+    def _counts(self, result: teacher_pb2.ScoreResult) -> dict[Counter, int]:
+        counts = counts_of([self.ticket], [result])
+        return {Counter.REQUESTS: 1, **counts, Counter.CHARGED: self.ticket.spent_tokens}
 
 
 def _most_tokens(ticket: Ticket) -> int:

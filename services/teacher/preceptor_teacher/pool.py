@@ -196,10 +196,14 @@ class EnginePool:
         """One engine call for each version in the batch; whether all of it was computed."""
         by_version: dict[ModelRef, list[Ticket]] = {}
         for task in batch.tasks:
-            ticket = self._tickets[task.task_id]
+            ticket = self._tickets.get(task.task_id)
+            if ticket is None:  # a defect of ours: its neighbours must not pay for it
+                log.error("pool_defect", task_id=task.task_id, hint="the scheduler held a task without a ticket")
+                self.scheduler.finish(task.task_id, self._now_s(), NOTHING_SPENT)
+                continue
             ticket.spent_tokens = task.work.new_tokens
             by_version.setdefault(ticket.version, []).append(ticket)
-        computed = True
+        computed = bool(by_version)
         for version, tickets in by_version.items():
             try:
                 computed &= await self._run_version(version, tickets, alone=batch.tasks[0].suspect)

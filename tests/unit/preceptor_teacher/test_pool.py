@@ -128,11 +128,12 @@ async def test_who_comes_while_the_calls_of_a_defect_end_is_told_and_not_sent_to
     async with pool_of() as pool:
         running, late, sent, begun = ticket(pool, "running"), ticket(pool, "late"), list[str](), asyncio.Event()
 
-        async def run(batch):
+        async def run(batch) -> bool:
             sent.extend(task.task_id for task in batch.tasks)
             begun.set()
             try:
                 await asyncio.sleep(WAIT_S)
+                return True
             finally:
                 pool.submit(late)
 
@@ -166,3 +167,22 @@ async def test_ending_a_call_can_itself_be_given_up():
     await asyncio.wait([ending])
     assert ending.cancelled(), "its owner's end must not be swallowed"
     await call
+
+
+async def test_a_task_without_a_ticket_does_not_keep_its_neighbours_waiting(monkeypatch):
+    async with pool_of() as pool:
+        batched = pool.scheduler.next_batch
+
+        def with_a_stranger(*positional, **named):
+            stranger = ticket(pool, "stranger")
+            pool.scheduler.submit(stranger.task, pool._now_s())
+            return batched(*positional, **named | {"max_tasks": 2})
+
+        monkeypatch.setattr(pool.scheduler, "next_batch", with_a_stranger)
+        known = ticket(pool, "known")
+        pool.submit(known)
+        result = await outcome(known)
+        monkeypatch.undo()
+        assert isinstance(result, teacher_pb2.ScoreResult)
+        assert result.rows.count == 3
+        assert not pool.standings()

@@ -111,6 +111,24 @@ async def test_an_unknown_field_is_told_its_nearest_neighbour_at_that_place(http
         assert f"did you mean '{right}'" in told["hint"], told
 
 
+LIMITS = {
+    "a whole number": (changed("[1]", '["1"]'), changed("[1]", "[1.5]"), changed("true}", 'true, "topk": "2"}')),
+    "a number": (changed("true}", 'true, "temperature": "hot"}'),),
+    "true or false": (changed("true", "1"), changed("true", '"yes"')),
+    "text": (changed('"fake"', "7"), changed('"fake"', "null")),
+    "a list": (changed("[1]", "3"), changed("[1]", "{}")),
+    "an object": (changed('{"sampled": true}', "[]"), "[]", "3"),
+    "a field that this body has": (changed('"sampled"', '"sampeld"'),),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_what_may_stand_at_a_place_is_told_in_words_of_the_protocol(http, limit):
+    for body in LIMITS[limit]:
+        told = (await http.post("/v1/score", content=body, headers=JSON)).json()
+        assert told["limit"] == limit, (body, told)
+
+
 async def test_parameters_of_a_grader_are_read_as_strictly(http):
     item = '{"teacher": "judge", "items": [{"prompt": "p", "response": "r"}], "parameters": %s}'
     for parameters in ('{"a": 1, "a": 2}', '{"a": NaN}', '{"a": ' * 50 + "1" + "}" * 50, f'{{"{SURROGATE}": 1}}'):

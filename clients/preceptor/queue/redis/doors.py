@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from preceptor.queue.keys import Flow, flows_key, leases_key, quota_key
+from preceptor.queue.keys import Flow, flows_key, leases_key, quota_key, usage_key
 from preceptor.queue.ranks import SPAN, ready_score
 from preceptor.queue.redis.link import Link, Value
 from preceptor.queue.redis.loading import scripts
@@ -58,7 +58,8 @@ def teacher_keys(teacher: str) -> dict[str, str]:
 
 def flow_keys(flow: Flow) -> dict[str, str]:
     of_job = {"ready": flow.ready, "out": flow.out, "dead": flow.dead}
-    return {**of_job, "quota": quota_key(flow.teacher, flow.tenant), **teacher_keys(flow.teacher)}
+    of_tenant = {"quota": quota_key(flow.teacher, flow.tenant), "usage": usage_key(flow.teacher, flow.tenant)}
+    return {**of_job, **of_tenant, **teacher_keys(flow.teacher)}
 
 
 def flow_field(flow: Flow) -> str:

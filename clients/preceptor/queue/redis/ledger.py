@@ -44,7 +44,9 @@ class RedisLedger:
 
     async def apply(self, teacher: str, tenant: str, limits: QuotaLimits, moves: Sequence[Move]) -> tuple[Answer, ...]:
         """See `Ledger.apply`."""
-        items: list[Value] = [part for move in moves for part in (str(move.verb), move.effect, move.tokens, move.places)]
+        items: list[Value] = [
+            part for move in moves for part in (str(move.verb), move.effect, move.tokens, move.places, move.owner)
+        ]
         args: dict[str, Value] = {
             "tokens_limit": limits.tokens_per_minute,
             "places_limit": limits.in_flight,

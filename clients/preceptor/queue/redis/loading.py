@@ -69,8 +69,7 @@ def _read(name: str) -> str:
 
 
 def _head(body: str, part: str) -> tuple[str, ...]:
-    found = re.search(rf"^-- {part}:(.*)$", body, re.MULTILINE)
-    return tuple(found[1].split()) if found else ()
+    return tuple(" ".join(re.findall(rf"^-- {part}:(.*)$", body, re.MULTILINE)).split())
 
 
 def _table(name: str, source: str, fields: tuple[str, ...]) -> str:

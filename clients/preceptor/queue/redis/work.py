@@ -10,7 +10,7 @@ from preceptor.errors import Corrupt, Fenced
 from preceptor.queue import parts
 from preceptor.queue.envelopes import Packed, left_s, pack, too_late
 from preceptor.queue.keys import Flow, flows_key
-from preceptor.queue.quotas import WINDOW_S, Move, Verb
+from preceptor.queue.quotas import MAX_JOBS, OTHER_JOBS, USAGE_KEPT_S, WINDOW_S, Move, Payment, Verb
 from preceptor.queue.ranks import BANDS, SPAN, range_start
 from preceptor.queue.redis.doors import flow_field, milliseconds, new_op, score_text
 from preceptor.queue.redis.endings import RedisEndings
@@ -94,10 +94,9 @@ class RedisWork(RedisEndings):
         scored_upto: int,
         then: Then = Then.RELEASE,
         *,
-        settle: Move | None = None,
+        payment: Payment | None = None,
     ) -> Committed:
         """See `Work.commit`."""
-        settled = settle or NOTHING_TO_SETTLE
         packed = pack(lease, envelopes, then, self._bounds.inline_rows_bytes)
         state, next_row, expires_ms = await self._on_task(
             "commit_rows",
@@ -110,9 +109,7 @@ class RedisWork(RedisEndings):
             lease_ms=milliseconds(self._bounds.lease_s),
             kept_ms=self._kept_ms,
             blob_ms=milliseconds(self._bounds.blob_s),
-            effect=settled.effect,
-            spent_tokens=settled.tokens,
-            window_s=WINDOW_S,
+            **_payment(payment or Payment()),
             items=list(_stored(packed)),
             more_keys=[each.blob_key for each in packed if each.blob_key],
         )
@@ -166,6 +163,19 @@ def _lease(flow: Flow, task_id: str, row: TaskRow) -> Lease:
 def _stored(packed: Sequence[Packed]) -> Iterator[Value]:
     for each in packed:
         yield from (int(each.has_rows), each.start, each.end, each.entry, each.blob)
+
+
+def _payment(payment: Payment) -> dict[str, Value]:
+    settle = payment.settle or NOTHING_TO_SETTLE
+    return {
+        "effect": settle.effect,
+        "spent_tokens": settle.tokens,
+        "window_s": WINDOW_S,
+        "counts": " ".join(f"{counter} {count}" for counter, count in payment.counts.items()),
+        "max_jobs": MAX_JOBS,
+        "other_jobs": OTHER_JOBS,
+        "usage_ms": milliseconds(USAGE_KEPT_S),
+    }
 
 
 def _charge(charge: ClockCharge) -> tuple[Value, ...]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from preceptor.errors import Fenced, Gap, InvalidArgument
 from preceptor.queue.envelopes import Packed
 from preceptor.queue.keys import Flow, leases_key
-from preceptor.queue.quotas import Move
+from preceptor.queue.quotas import Payment
 from preceptor.queue.ranks import SPAN, range_start
 from preceptor.queue.scripts.declared import script
-from preceptor.queue.scripts.quotas import settle_hold
+from preceptor.queue.scripts.quotas import count_usage, settle_hold
 from preceptor.queue.scripts.results import add_result, unread_bytes
 from preceptor.queue.scripts.tasks import end_lease, lease_member, make_ready
 from preceptor.queue.space import Slot
@@ -75,9 +75,9 @@ def renew_lease(slot: Slot, held: Held, bounds: QueueBounds) -> int:
     return row.expires_ms
 
 
-@script("task", "ready", "leases", "flows", "out", "blob", "quota")
+@script("task", "ready", "leases", "flows", "out", "blob", "quota", "usage")
 def commit_rows(
-    slot: Slot, held: Held, packed: Sequence[Packed], scored_upto: int, then: Then, settle: Move | None, bounds: QueueBounds
+    slot: Slot, held: Held, packed: Sequence[Packed], scored_upto: int, then: Then, payment: Payment, bounds: QueueBounds
 ) -> TaskRow:
     """Rows into `out`, the position, the lease kept, released or finished, and what the rows cost."""
     row = _held_row(slot, held)
@@ -88,8 +88,10 @@ def commit_rows(
         add_result(slot, held.flow, each.entry, each.blob_key, each.blob, bounds)
     row.next_row = max([row.next_row, *(each.end for each in packed)])
     row.scored_upto, row.suspect = scored_upto, False  # it got somewhere: whoever died, it was not for these rows
-    if settle is not None:
-        settle_hold(slot, held.flow, settle)
+    if payment.settle is not None:
+        settle_hold(slot, held.flow, payment.settle)
+    if payment.counts:
+        count_usage(slot, held.flow, payment.counts)
     if then is Then.KEEP:
         _renew(slot, held.flow, held.task_id, row, bounds)
         return row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from preceptor.queue.keys import Flow, quota_key, usage_key
@@ -43,7 +43,16 @@ def settle_hold(slot: Slot, flow: Flow, move: Move) -> None:
     value = slot.get(quota_key(flow.teacher, flow.tenant), QuotaValue)
     if value is not None:
         _forget(value, slot.now_ms)
-        _move(value, QuotaLimits(), move, slot.now_ms)
+        hold = value.holds.pop(move.effect, None)
+        if hold is not None:
+            _spend(value, hold, move.tokens)
+
+
+def count_usage(slot: Slot, flow: Flow, counts: Mapping[Counter, int]) -> None:
+    """The counts of one job as a part of another step."""
+    key = usage_key(flow.teacher, flow.tenant)
+    _count(slot.ensure(key, UsageValue), flow.job, counts)
+    slot.expire(key, USAGE_KEPT_S)
 
 
 @script("usage")
@@ -54,10 +63,7 @@ def add_usage(slot: Slot, teacher: str, tenant: str, counts: Usage, op: bytes) -
     if op not in value.ops:
         value.ops = [op, *value.ops][:REMEMBERED_OPS]
         for job, counted in counts.items():
-            known = job in value.jobs or len(value.jobs) < MAX_JOBS
-            row = value.jobs.setdefault(job if known else OTHER_JOBS, {})
-            for counter, count in counted.items():
-                row[counter] = row.get(counter, 0) + count
+            _count(value, job, counted)
     slot.expire(key, USAGE_KEPT_S)
 
 
@@ -66,6 +72,13 @@ def read_usage(slot: Slot, teacher: str, tenant: str) -> dict[str, dict[Counter,
     """All counts, job by job."""
     value = slot.get(usage_key(teacher, tenant), UsageValue)
     return {job: dict(counts) for job, counts in value.jobs.items()} if value is not None else {}
+
+
+def _count(value: UsageValue, job: str, counts: Mapping[Counter, int]) -> None:
+    known = job in value.jobs or len(value.jobs) < MAX_JOBS
+    row = value.jobs.setdefault(job if known else OTHER_JOBS, {})
+    for counter, count in counts.items():
+        row[counter] = row.get(counter, 0) + count
 
 
 def _forget(value: QuotaValue, now_ms: int) -> None:
@@ -81,15 +94,25 @@ def _forget(value: QuotaValue, now_ms: int) -> None:
 
 def _move(value: QuotaValue, limits: QuotaLimits, move: Move, now_ms: int) -> Answer:
     hold = value.holds.get(move.effect)
-    if hold is None:
-        return _reserve(value, limits, move, now_ms) if move.verb is Verb.RESERVE else Answer(Verdict.GONE)
-    if move.verb is Verb.SETTLE:
+    if hold is None and move.verb is Verb.RESERVE:
+        return _reserve(value, limits, move, now_ms)
+    if hold is None or (move.verb is not Verb.RESERVE and move.owner not in hold.owners):
+        return Answer(Verdict.GONE)
+    others = tuple(owner for owner in hold.owners if owner != move.owner)
+    if move.verb is not Verb.SETTLE:  # a repeated reservation is the same one
+        value.holds[move.effect] = replace(hold, expires_ms=now_ms + int(RESERVED_S * 1000), owners=(*others, move.owner))
+    elif others:
+        value.holds[move.effect] = replace(hold, owners=others)
+    else:
         del value.holds[move.effect]
-        if hold.second in value.seconds:  # else it has left the window already
-            value.seconds[hold.second] += move.tokens - hold.tokens
-    else:  # a repeated reservation is the same one
-        value.holds[move.effect] = replace(hold, expires_ms=now_ms + int(RESERVED_S * 1000))
+        _spend(value, hold, move.tokens)
     return Answer(Verdict.DONE)
+
+
+def _spend(value: QuotaValue, hold: QuotaHold, tokens: int) -> None:
+    """So many it were in truth."""
+    if hold.second in value.seconds:  # else it has left the window already
+        value.seconds[hold.second] += tokens - hold.tokens
 
 
 def _reserve(value: QuotaValue, limits: QuotaLimits, move: Move, now_ms: int) -> Answer:
@@ -101,7 +124,7 @@ def _reserve(value: QuotaValue, limits: QuotaLimits, move: Move, now_ms: int) ->
         excess = spent + move.tokens - limits.tokens_per_minute
         return Answer(Verdict.TOKENS, spent, _room_in_ms(value, excess, now_ms))
     second = now_ms // 1000
-    value.holds[move.effect] = QuotaHold(now_ms + int(RESERVED_S * 1000), second, move.tokens, move.places)
+    value.holds[move.effect] = QuotaHold(now_ms + int(RESERVED_S * 1000), second, move.tokens, move.places, (move.owner,))
     value.seconds[second] = value.seconds.get(second, 0) + move.tokens
     return Answer(Verdict.DONE)
 

@@ -24,7 +24,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpDoor:
-    """An HTTP server; `port` is known once it is built. Connections beyond the bound get a bare 503."""
+    """An HTTP server; `port` is known once it is built. Connections beyond the bound get a 503."""
 
     def __init__(self, app: FastAPI, host: str, port: int, max_connections: int) -> None:
         self._socket = listening_socket(host, port, "rest_port")

@@ -21,6 +21,20 @@ DEFAULT_RETRY_S = 1.0
 MAX_SHOWN_BITS = 128
 UNKNOWN = "extra_forbidden"  # pydantic's word for a field that a body does not have
 TOO_LONG = ("too_long", "string_too_long")
+KINDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("string_type", "string_unicode"), "text"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "an object"),
+    "finite_number": "a finite number",
+    "none_required": "null",
+    UNKNOWN: "a field that this body has",
+}
+"""What may stand at a place, by pydantic's word for what was wrong there."""
+
+OTHERWISE = "what the message says"
 _BOUNDS = {
     **{"ge": ">= ", "gt": "> ", "le": "<= ", "lt": "< ", "min_length": ">= ", "max_length": "<= "},
     **{"multiple_of": "a multiple of ", "pattern": "text like ", "expected": ""},
@@ -168,7 +182,7 @@ def _limit(found: Mapping[str, Any]) -> str:
     bounds = found.get("ctx", {})
     told = [f"{words}{_bound(bounds[name])}" for name, words in _BOUNDS.items() if name in bounds]
     unit = f" {_unit(found.get('input'))}" if any(name in bounds for name in _LENGTHS) else ""
-    return f"{', '.join(told)}{unit}" if told else str(found["type"])
+    return f"{', '.join(told)}{unit}" if told else KINDS.get(found["type"], OTHERWISE)
 
 
 def _bound(value: Any) -> str:

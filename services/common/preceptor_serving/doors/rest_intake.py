@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from preceptor.errors import DeadlineExceeded, TooLarge
+from preceptor.errors import DeadlineExceeded, InvalidArgument, PreceptorError, TooLarge
 from preceptor_serving.auth.credentials import split_key_path
 from preceptor_serving.doors.rest_errors import Refused, error_response
 from preceptor_serving.frame.call import Arrival, Door
@@ -16,8 +16,9 @@ from preceptor_serving.frame.frame import Frame
 
 SCOPE_KEY = "preceptor.intake"
 UNREAD = "unread"  # the method label of a request that was refused before it was routed
-LINGER_S = 2.0
-LINGER_BYTES = 64 << 20
+LINGER_S = 30.0
+LINGER_IDLE_S = 2.0  # without a further byte
+LINGER_BYTES = 1 << 30
 BODY_GRACE_S = 20.0
 SLOWEST_BYTES_PER_S = 32 << 10  # slower than that, and a body is a way to hold a connection
 
@@ -44,11 +45,10 @@ class IntakeMiddleware:
             return
         scope[SCOPE_KEY] = intake = _take_key_out(scope)
         body = _Body(receive, send, intake, self._frame.limits.max_message_bytes, can_linger=_declared(scope, b"expect") is None)
-        declared_bytes = int(_declared(scope, b"content-length") or 0)
-        if declared_bytes > body.max_bytes:
-            error = body.too_large(declared_bytes)
+        error = _framing(scope) or body.declared(int(_declared(scope, b"content-length") or 0))
+        if error is not None:
             self._frame.refused(Arrival(Door.REST, UNREAD, {}), error)
-            await error_response(error)(scope, body.receive, body.send)
+            await error_response(error, {"Connection": "close"})(scope, body.receive, body.send)
             return
         await self._app(scope, body.receive, body.send)
 
@@ -111,9 +111,14 @@ class _Body:
     async def _discard(self) -> None:
         thrown_away_bytes = 0
         while self._unread and thrown_away_bytes < LINGER_BYTES:
-            message = await self._receive()
+            async with asyncio.timeout(LINGER_IDLE_S):
+                message = await self._receive()
             thrown_away_bytes += len(message.get("body", b""))
             self._unread = message.get("more_body", False)
+
+    def declared(self, length_bytes: int) -> TooLarge | None:
+        """The refusal of a length that is over the limit."""
+        return self.too_large(length_bytes) if length_bytes > self.max_bytes else None
 
     def too_large(self, seen_bytes: int) -> TooLarge:
         return TooLarge(
@@ -130,6 +135,19 @@ def _take_key_out(scope: Scope) -> Intake:
     if key is not None:
         scope["path"], scope["raw_path"] = path, path.encode()
     return Intake(path_key=key)
+
+
+def _framing(scope: Scope) -> PreceptorError | None:
+    """The refusal of a request whose body ends in two places: a proxy before this server may have believed the other one."""
+    length, coding = _declared(scope, b"content-length"), _declared(scope, b"transfer-encoding")
+    if coding is None or (length is None and scope["http_version"] != "1.0"):
+        return None
+    return InvalidArgument(
+        "the request says twice where its body ends",
+        field="transfer-encoding",
+        value=f"{coding.decode('latin-1')} beside {'HTTP/1.0' if length is None else 'content-length'}",
+        limit="content-length or transfer-encoding",
+    )
 
 
 def _declared(scope: Scope, name: bytes) -> bytes | None:

@@ -38,11 +38,15 @@ class Accounts:
     async def close(self) -> None:
         await asyncio.gather(self.desk.close(), self.book.close())
 
-    async def reserve(self, flow: FlowKey, limits: QuotaLimits, *, tokens: int, places: int, effect: bytes | None = None) -> Hold:
+    async def reserve(
+        self, flow: FlowKey, limits: QuotaLimits, *, tokens: int, places: int, effect: bytes | None = None, owner: str = ""
+    ) -> Hold:
         """The hold of one piece of work, as `Desk.reserve`; a refusal is counted. `effect` names work that others may repeat."""
         effect = effect or effect_id(flow.tenant, flow.job, f"call-{secrets.token_hex(16)}", 0, places)
         try:
-            return await self.desk.reserve(flow.teacher, flow.tenant, limits, tokens=tokens, places=places, effect=effect.hex())
+            return await self.desk.reserve(
+                flow.teacher, flow.tenant, limits, tokens=tokens, places=places, effect=effect.hex(), owner=owner
+            )
         except Exhausted:
             self.count(flow, {Counter.REFUSALS: 1})
             raise

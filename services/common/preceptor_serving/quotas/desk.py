@@ -43,6 +43,7 @@ class Hold:
     desk: Desk
     account: Account | None  # None: this tenant has no limits
     effect: str
+    owner: str = ""
 
     async def settle(self, tokens: int) -> None:
         """It took so many tokens. Returns when the ledger knows, also where the caller is cancelled meanwhile."""
@@ -54,10 +55,10 @@ class Hold:
         """The move by which a commit on this teacher's keys settles it; None where the ledger must be asked by itself."""
         if self.account is None or self.account.teacher != teacher or not self.desk.shares(self.account.ledger):
             return None
-        return Move(Verb.SETTLE, self.effect, tokens)
+        return Move(Verb.SETTLE, self.effect, tokens, owner=self.owner)
 
     def abandon(self) -> None:
-        """It went with its commit, or somebody else has taken this piece of work over under the same name, or it expires."""
+        """It went with its commit; or nobody knows whether it did, and it is taken over with its work, or expires."""
         self.account = None
         self.desk.forget(self)
 
@@ -90,17 +91,19 @@ class Desk:
         """True while a refusal's advice to wait still holds."""
         return _now_s() < self._closed_until_s.get((teacher, tenant), 0.0)
 
-    async def reserve(self, teacher: str, tenant: str, limits: QuotaLimits, *, tokens: int, places: int, effect: str) -> Hold:
+    async def reserve(
+        self, teacher: str, tenant: str, limits: QuotaLimits, *, tokens: int, places: int, effect: str, owner: str = ""
+    ) -> Hold:
         """The hold, or `Exhausted` with what is used, the limit and when to come back; `TooLarge` for what can never fit."""
         if not limits:
-            return Hold(self, None, effect)
+            return Hold(self, None, effect, owner)
         _check_fits(limits, tokens, places)
         account = Account(self._ledger(), teacher, tenant, limits)
-        hold = Hold(self, account, effect)
+        hold = Hold(self, account, effect, owner)
         try:
-            account, answer = await self._reserve(account, Move(Verb.RESERVE, effect, tokens, places))
+            account, answer = await self._reserve(account, Move(Verb.RESERVE, effect, tokens, places, owner))
         except asyncio.CancelledError:  # it may have been reserved
-            self._start_settling(account, effect, 0)
+            self._start_settling(hold, account, 0)
             raise
         if answer.verdict is not Verdict.DONE:
             raise self._refusal(account, answer, tokens, places)
@@ -112,7 +115,7 @@ class Desk:
     async def settle(self, hold: Hold, account: Account, tokens: int) -> None:
         """See `Hold.settle`."""
         self.forget(hold)
-        await asyncio.shield(self._start_settling(account, hold.effect, tokens))
+        await asyncio.shield(self._start_settling(hold, account, tokens))
 
     def shares(self, ledger: Ledger) -> bool:
         """True for the ledger of all workers, which is kept where the queue is."""
@@ -140,8 +143,9 @@ class Desk:
             self._found(account)
         return account, answer
 
-    def _start_settling(self, account: Account, effect: str, tokens: int) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._settle(account, Move(Verb.SETTLE, effect, tokens)), name="quota-settle")
+    def _start_settling(self, hold: Hold, account: Account, tokens: int) -> asyncio.Task[None]:
+        move = Move(Verb.SETTLE, hold.effect, tokens, owner=hold.owner)
+        task = asyncio.create_task(self._settle(account, move), name="quota-settle")
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return task
@@ -163,12 +167,12 @@ class Desk:
 
     async def renew(self) -> None:
         """Everything that is held stands for another while."""
-        effects: dict[Account, list[str]] = {}
+        moves: dict[Account, list[Move]] = {}
         for hold, account in self._held.values():
-            effects.setdefault(account, []).append(hold.effect)
-        for account, names in effects.items():
+            moves.setdefault(account, []).append(Move(Verb.RENEW, hold.effect, owner=hold.owner))
+        for account, renewals in moves.items():
             try:
-                answers = await account.apply([Move(Verb.RENEW, effect) for effect in names])
+                answers = await account.apply(renewals)
             except PreceptorError as error:
                 self._lost(error)
             else:

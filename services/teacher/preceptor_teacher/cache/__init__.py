@@ -7,6 +7,7 @@ memory   the tier in memory: least recently used out first
 disk     the tier on disk (lmdb), shared by the processes of one machine; environment opens its file
 eviction which entries leave the disk
 tiers    both of them, and the writer behind
+threads  where the disk's work is done
 meters   what the cache tells of itself
 lookup   one item's keys; a reply to entries and back (pure)
 front    what stands before one teacher's queue: look up, keep, share what is in flight

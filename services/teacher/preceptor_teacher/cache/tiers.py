@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from preceptor_serving.durable import make_folder
 from preceptor_teacher.cache.disk import DiskTier
 from preceptor_teacher.cache.memory import MemoryTier
 from preceptor_teacher.cache.secrets import TenantSecrets, root_secret
+from preceptor_teacher.cache.threads import DiskThread
 
 MAX_UNWRITTEN_BYTES = 64 << 20
 CLOSE_S = 10.0
@@ -40,8 +40,8 @@ class ScoreCache:
         self.shared = 0
         self.misses = 0
         self.dropped = 0
-        self._reader = ThreadPoolExecutor(1, "score-cache-read")
-        self._writer = ThreadPoolExecutor(1, "score-cache-write")
+        self._reader = DiskThread("score-cache-read")
+        self._writer = DiskThread("score-cache-write")
         self._unwritten: dict[bytes, bytes] = {}
         self._unwritten_bytes = 0
         self._writing: asyncio.Task[None] | None = None
@@ -56,8 +56,7 @@ class ScoreCache:
         found = {key: Found(value, CacheTier.MEMORY) for key in keys if (value := self._in_memory(key)) is not None}
         missing = [key for key in keys if key not in found]
         if self.disk is not None and missing:
-            loop = asyncio.get_running_loop()
-            for key, value in (await loop.run_in_executor(self._reader, self.disk.get_many, missing)).items():
+            for key, value in (await self._reader.run(self.disk.get_many, missing)).items():
                 self.memory.put(key, value)
                 found[key] = Found(value, CacheTier.DISK)
         return found
@@ -89,15 +88,14 @@ class ScoreCache:
         except TimeoutError:
             self._unwritten.clear()
         idle = await self._idle_threads()
-        for executor in (self._reader, self._writer):
-            executor.shutdown(wait=idle, cancel_futures=True)
+        self._reader.end()
+        self._writer.end()
         if self.disk is not None and idle:
             self.disk.close()
 
     async def _idle_threads(self) -> bool:
         """True as soon as neither thread is at work on the disk; False where one still is at the deadline."""
-        loop = asyncio.get_running_loop()
-        ends = [loop.run_in_executor(executor, _nothing) for executor in (self._reader, self._writer)]
+        ends = [asyncio.ensure_future(thread.run(_nothing)) for thread in (self._reader, self._writer)]
         _, busy = await asyncio.wait(ends, timeout=IDLE_S)
         if busy:
             log.error("score_cache_disk_hangs", waited_s=IDLE_S)
@@ -108,11 +106,10 @@ class ScoreCache:
 
     async def _write_all(self) -> None:
         assert self.disk is not None, "nothing is unwritten without a disk"
-        loop = asyncio.get_running_loop()
         try:
             while self._unwritten:
                 batch, self._unwritten = self._unwritten, {}
-                await loop.run_in_executor(self._writer, self.disk.put_many, batch)
+                await self._writer.run(self.disk.put_many, batch)
                 self._unwritten_bytes -= sum(map(len, batch.values()))  # until then they take memory
         finally:
             self._writing, self._unwritten_bytes = None, sum(map(len, self._unwritten.values()))

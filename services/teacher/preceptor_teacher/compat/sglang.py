@@ -22,6 +22,7 @@ from preceptor_teacher.rest.bodies import Body, Count
 from preceptor_teacher.rest.convert import receipt_answer
 
 OUTPUT_ONLY = -1
+MAX_RID_CHARS = 256
 WANTS = {"topk": "top_logprobs_num", "candidates": "token_ids_logprob", "next": "sampling_params.max_new_tokens"}
 Triple = tuple[float | None, int, None]
 InputIds = Annotated[
@@ -56,7 +57,7 @@ class GenerateBody(Body):
     token_ids_logprob: TokenIds | None = None
     """Ids whose log-probabilities are wanted at every position."""
 
-    rid: str | None = None
+    rid: Annotated[str, Field(max_length=MAX_RID_CHARS)] | None = None
     text: Any = None
     input_embeds: Any = None
     image_data: Any = None

@@ -14,7 +14,7 @@ from preceptor.errors import DeadlineExceeded, Fenced, Internal, PreceptorError,
 from preceptor.hooks import Hooks
 from preceptor.logs import get_logger
 from preceptor.names import rollout_text
-from preceptor.queue import Lease, LogName, Queue, Then
+from preceptor.queue import Lease, LogName, Queue, TaskState, Then
 from preceptor.queue.envelopes import too_late
 from preceptor.queue.parts import first_row
 from preceptor.types import ModelInfo
@@ -50,6 +50,7 @@ class LeasedTask:
     teacher: str  # the name that its flows have at every door, whichever alias the task used
     bill: LeaseBill | None = None
     deadline_s: float = math.inf  # on this process's clock, which nobody can set
+    lost: Fenced | None = None  # what the queue said when the lease was another's
 
     async def run(self) -> None:
         """Commits, fails or hands back; a lease that somebody else took over is let go."""
@@ -140,7 +141,7 @@ class LeasedTask:
                 raise error_of(result.error)
         except BaseException:
             self.pool.cancel([ticket.task.task_id])
-            await self.bill.close()
+            await self.bill.drop(cancelled=self._cancelled)
             raise
         return result
 
@@ -150,14 +151,24 @@ class LeasedTask:
         if next_row >= chunk.end and (chunk.more or chunk.last):
             then = Then.KEEP if chunk.more else Then.FINISH
         envelopes = [teacher_pb2.Envelope(rows=result.rows, receipt=result.receipt)] if result.rows.count else []
-        settle = self.bill.in_commit(self.lease) if self.bill is not None else None
-        committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then, settle=settle)
-        if self.bill is not None:
-            await self.bill.close(result, settled=settle is not None)
+        assert self.bill is not None, "rows were scored before they are committed"
+        payment = self.bill.in_commit(self.lease, result)
+        try:
+            committed = await self.queue.commit(self.lease, envelopes, view.scored_upto(next_row), then, payment=payment)
+        except Fenced as error:
+            self.lost = error
+            await self.bill.drop(cancelled=self._cancelled)
+            raise
+        await self.bill.paid(result, payment)
         self.hooks.reached("rows committed")
         if committed.lease is not None:
             self.lease = committed.lease
         return then is not Then.KEEP
+
+    @property
+    def _cancelled(self) -> bool:
+        """Nobody takes this task over."""
+        return self.lost is not None and self.lost.value == TaskState.CANCELLED
 
     def _rows_per_call(self, info: ModelInfo) -> int:
         return max(1, self.policy.commit_bytes // reply_row_bytes(self.lease.task.want, info))
@@ -180,7 +191,8 @@ class LeasedTask:
             await asyncio.sleep(self.policy.heartbeat_s)
             try:
                 renewed = await self.queue.heartbeat(self.lease)
-            except Fenced:
+            except Fenced as error:
+                self.lost = error
                 if owner is not None:
                     owner.cancel()
                 return

@@ -103,6 +103,7 @@ CASES: dict[str, tuple[str, dict, str]] = {
     "no logprobs": ("/t/fake/generate", {**SGLANG, **LONG, "return_logprob": False}, "logprob_start_len"),
     "an image": ("/t/fake/generate", {**SGLANG, **LONG, "image_data": "x"}, "image_data"),
     "an id to score": ("/t/fake/generate", {**SGLANG, **LONG, "token_ids_logprob": [61]}, "token_ids_logprob"),
+    "a name of a megabyte": ("/t/fake/generate", {**SGLANG, **LONG, "rid": "r" * (1 << 20)}, "rid"),
     "an id in the input": ("/t/fake/generate", {**SGLANG, **LONG, "input_ids": [1, 99]}, "input_ids[1]"),
 }
 

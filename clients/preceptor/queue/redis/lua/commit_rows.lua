@@ -1,8 +1,10 @@
 #!lua
--- Rows into `out`, the position, the lease kept, released or finished, and what the rows cost: state, next row, end of the lease.
--- keys: task ready leases flows out quota
+-- Rows into `out`, the position, the lease kept, released or finished, and what the rows cost and count: state, next row, end of
+-- the lease.
+-- keys: task ready leases flows out quota usage
 -- derives: blob
--- args: flow task_id fence op scored_upto later lease_ms kept_ms blob_ms effect spent_tokens window_s
+-- args: flow task_id fence op scored_upto later lease_ms kept_ms blob_ms effect spent_tokens window_s counts
+-- args: max_jobs other_jobs usage_ms
 -- list: has_rows start stop entry blob
 
 -- One reservation at what it took. One that has ended stays as it ended; what has left the window counts no more.
@@ -46,6 +48,9 @@ for _, each in ipairs(fresh) do add_result(each[1], each[2], each[3]) end
 -- It got somewhere: whoever died, it was not for these rows.
 redis.call('HSET', K.task, 'next_row', last, 'scored_upto', A.scored_upto, 'suspect', 0, 'op', A.op)
 settle_quota()
+local job = string.match(A.flow, ':(.*)$')
+for counter, count in string.gmatch(A.counts, '(%S+) (%d+)') do count_usage(job, counter, count) end
+if A.counts ~= '' then redis.call('PEXPIRE', K.usage, A.usage_ms) end
 if A.later == 'keep' then return { 'OK', 'leased', last, renew(K.task, member()) } end
 end_lease()
 local state = A.later == 'finish' and 'finished' or 'idle'

@@ -77,10 +77,24 @@ local function renew(task_key, name)
   return expires_ms
 end
 
--- A reservation of a tenant's quota as its field says it.
+-- A reservation of a tenant's quota as its field says it; every owner stands between two commas.
 local function hold_at(text)
-  local expires_ms, second, tokens, places = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
-  return { expires_ms = tonumber(expires_ms), second = tonumber(second), tokens = tonumber(tokens), places = tonumber(places) }
+  local expires_ms, second, tokens, places, owners = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  return { expires_ms = tonumber(expires_ms), second = tonumber(second), tokens = tonumber(tokens), places = tonumber(places),
+    owners = owners }
+end
+
+-- Adds to the counts of one job. Further jobs of a tenant that has too many are counted as one.
+local function count_usage(job, counter, count)
+  if redis.call('HEXISTS', K.usage, 'job:' .. job) == 0 then
+    local jobs = tonumber(redis.call('HGET', K.usage, 'jobs') or 0)
+    if jobs >= tonumber(A.max_jobs) then
+      job = A.other_jobs
+    else
+      redis.call('HSET', K.usage, 'job:' .. job, 1, 'jobs', jobs + 1)
+    end
+  end
+  redis.call('HINCRBY', K.usage, 'count:' .. job .. ':' .. counter, count)
 end
 
 -- What a key holds, counted; nothing where it is of another type: one job's broken key must not hide the others.
