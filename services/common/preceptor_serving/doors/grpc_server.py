@@ -17,6 +17,7 @@ from preceptor_serving.service import GrpcService
 NAMED_REFUSAL_MARGIN_BYTES = 1 << 20
 UNNAMED_CALLS = 256  # beyond the frame's limit, so that it can refuse by name; health checks have room here too
 KEEPALIVE_MS = 20_000
+KEEPALIVE_TIMEOUT_MS = 10_000  # for the answer to a ping; a peer without one is gone, and its streams with it
 
 
 class GrpcDoor:
@@ -64,5 +65,6 @@ def _options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", max_streams),  # of one connection: its further calls wait at the client
         ("grpc.so_reuseport", 0),  # else a second service on the same port silently shares its calls
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ]
