@@ -19,4 +19,4 @@ SERVER_VARIABLE = "PRECEPTOR_TEST_REDIS_SERVER"
 if binary := os.environ.get(SERVER_VARIABLE):
     from preceptor.local import valkey
 
-    valkey.server_binary = lambda: Path(binary)
+    valkey.server_binary = lambda found=Path(binary): found
