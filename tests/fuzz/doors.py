@@ -57,7 +57,7 @@ async def open_doors(folder: Path) -> AsyncGenerator[Doors]:
 
 
 def _specs(folder: Path, queue: EmbeddedValkey, provider: StandIn) -> dict[str, tuple[ChildSpec, int, int]]:
-    judge = {"engine": "api", "base_url": provider.base_url, "model": "judge", "timeout_s": 4}
+    judge = {"engine": "api", "base_url": provider.base_url, "model": "judge", "timeout_s": 4, "private_hosts": ["127.0.0.1"]}
     teachers = {"teachers": {"fake": {"engine": "fake"}, "judge": judge}}
     (folder / "teachers.yaml").write_text(yaml.safe_dump(teachers))
     runs = str(folder / "runs")

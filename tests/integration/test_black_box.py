@@ -62,7 +62,7 @@ class KeepBatches:
 def environ_of(runs: Path, provider: StandIn) -> dict[str, str]:
     """What the services read: the provider is the only teacher."""
     runs.mkdir()
-    judge = {"engine": "api", "base_url": provider.base_url, "model": "m"}
+    judge = {"engine": "api", "base_url": provider.base_url, "model": "m", "private_hosts": ["127.0.0.1"]}
     (runs / "teachers.yaml").write_text(yaml.safe_dump({"teachers": {"tiny-judge": judge}}))
     student = f"tiny={ROOT / 'examples' / 'tiny' / 'student'}"
     teachers = {"PRECEPTOR_TEACHER_TEACHERS_FILE": str(runs / "teachers.yaml")}

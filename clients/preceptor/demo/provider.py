@@ -55,7 +55,8 @@ class StandInProvider:
         key_file = self.folder / "provider.key"
         with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(self.key)
-        entry = {"engine": "api", "base_url": self.base_url, "model": JUDGE_NAME, "api_key_file": key_file.name}
+        where = {"base_url": self.base_url, "private_hosts": [LOOPBACK]}
+        entry = {"engine": "api", **where, "model": JUDGE_NAME, "api_key_file": key_file.name}
         path = self.folder / "teachers.yaml"
         path.write_text(yaml.safe_dump({"teachers": {JUDGE_NAME: entry}}), encoding="utf-8")
         return path

@@ -30,6 +30,22 @@ class Price(BaseModel):
     completion_usd_per_million: float = Field(ge=0, allow_inf_nan=False)
     """For a million tokens that it writes."""
 
+    cached_prompt_usd_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For a million tokens that it knows from its own prompt cache; unset: no discount."""
+
+    cache_write_usd_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For a million tokens that it reads and writes into that cache; unset: nothing beyond reading them."""
+
+    @property
+    def cached_usd_per_million(self) -> float:
+        own = self.cached_prompt_usd_per_million
+        return self.prompt_usd_per_million if own is None else own
+
+    @property
+    def written_usd_per_million(self) -> float:
+        own = self.cache_write_usd_per_million
+        return self.prompt_usd_per_million if own is None else own
+
     def of(self, prompt_tokens: Range, completion_tokens: Range) -> Range:
         """Dollars."""
         return prompt_tokens * (self.prompt_usd_per_million / 1e6) + completion_tokens * (self.completion_usd_per_million / 1e6)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from preceptor.errors import InvalidArgument, TooLarge
 from preceptor.limits import check_name
 from preceptor.names import rollout_text
+from preceptor.queue.quotas import PROVIDER_REQUESTS, PROVIDER_TOKENS
 from preceptor.types import RolloutId
 
 VERSION = "pc1"
@@ -105,8 +106,9 @@ def leases_key(teacher: str) -> str:
 
 
 def quota_key(teacher: str, tenant: str) -> str:
-    """Hash: the tenant's reservations at this teacher."""
-    return f"{_teacher_prefix(teacher)}:quota:{_check(tenant, 'tenant', MAX_NAME_BYTES)}"
+    """Hash: the reservations of the tenant at this teacher, or of all services together at its provider."""
+    whose = tenant if tenant in (PROVIDER_REQUESTS, PROVIDER_TOKENS) else _check(tenant, "tenant", MAX_NAME_BYTES)
+    return f"{_teacher_prefix(teacher)}:quota:{whose}"
 
 
 def teacher_of(key: str) -> str | None:

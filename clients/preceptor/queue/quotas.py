@@ -25,6 +25,10 @@ OTHER_JOBS = "*"
 """Where the use of further jobs is counted once a tenant has `MAX_JOBS` of them."""
 
 
+PROVIDER_REQUESTS, PROVIDER_TOKENS = "~requests", "~tokens"
+"""Whose reservations bound what is sent to the provider of a teacher behind an API. No tenant can be called so."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuotaLimits:
     """What one tenant may use at one teacher; 0 is without a limit."""
@@ -90,6 +94,11 @@ class Counter(StrEnum):
     REUSED = "reused_tokens"
     CACHED = "cached_tokens"
     CHARGED = "charged_tokens"
+    PROVIDER_CALLS = "provider_calls"  # of teachers behind an API, and what their providers counted
+    PROMPT = "prompt_tokens"
+    PROMPT_CACHED = "cached_prompt_tokens"
+    COMPLETION = "completion_tokens"
+    COST_NANO_USD = "cost_nano_usd"
 
 
 Usage = Mapping[str, Mapping[Counter, int]]

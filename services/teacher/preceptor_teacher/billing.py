@@ -13,6 +13,7 @@ from preceptor.queue.quotas import Counter, Payment, QuotaLimits
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_serving.quotas import Accounts, Hold
 from preceptor_serving.scheduler.types import FlowKey
+from preceptor_teacher.api import Payer, Spent
 from preceptor_teacher.tickets import Ticket
 
 
@@ -32,6 +33,18 @@ async def paid_for(accounts: Accounts, flow: FlowKey, limits: QuotaLimits, ticke
         spent = sum(ticket.spent_tokens for ticket in tickets)
         accounts.count(flow, {Counter.CHARGED: spent})
         await hold.settle(spent)
+
+
+def count_calls(accounts: Accounts, teacher: str, payer: Payer, spent: Spent) -> None:
+    """What a call to a provider is to a job's usage."""
+    counts = {
+        Counter.PROVIDER_CALLS: spent.calls,
+        Counter.PROMPT: spent.tokens.prompt,
+        Counter.PROMPT_CACHED: spent.tokens.cached,
+        Counter.COMPLETION: spent.tokens.completion,
+        Counter.COST_NANO_USD: spent.cost_nano,
+    }
+    accounts.count(FlowKey(teacher, payer.tenant, payer.job, 0), counts)
 
 
 def counts_of(tickets: Sequence[Ticket], results: Sequence[teacher_pb2.ScoreResult]) -> dict[Counter, int]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from preceptor import wire
 from preceptor.error_details import detail_of
 from preceptor.errors import PreceptorError, TooLarge
 from preceptor.types import CacheTier, Capabilities, GradeItem, ModelInfo, ModelRef, Receipt, TimeSplit, Verdict
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message
+from preceptor_serving.quotas import Desk
+from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Payer, Spent
 from preceptor_teacher.graders import GRADERS, Grader, build_grader
 
 ENGINE = "api"
-WIRE_FORMAT = "openai-chat"
+TEMPERATURE_UNSAID = 1.0  # what providers take where none is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,49 +29,59 @@ class JudgeSpec:
     aliases: tuple[str, ...] = ()
 
 
+def _unbooked(payer: Payer, spent: Spent) -> None:
+    """Nobody counts."""
+
+
 class Judge:
     """A served judge. Made inside an event loop; raises `ConfigurationError` where its key is missing."""
 
-    def __init__(self, spec: JudgeSpec) -> None:
+    def __init__(self, spec: JudgeSpec, desk: Desk | None = None, book: Callable[[Payer, Spent], None] = _unbooked) -> None:
         self.spec = spec
-        self._client = ChatClient(spec.options, spec.options.key())
+        self.client = ChatClient(spec.options, spec.options.key(), name=spec.name, desk=desk, book=book)
 
     @property
     def trouble(self) -> str | None:
         """Why the last request to the provider failed."""
-        return self._client.trouble
+        return self.client.trouble
 
     @property
     def info(self) -> ModelInfo:
         """What is known of it. Weights and tokenizer are the provider's, so their digests are empty."""
         can = Capabilities(judge=True, structured_output=self.spec.options.structured_output, graders=tuple(GRADERS))
-        return ModelInfo(self._ref, b"", b"", 0, 0, "", ENGINE, WIRE_FORMAT, "", can, aliases=self.spec.aliases)
+        return ModelInfo(self._ref, b"", b"", 0, 0, "", ENGINE, self.spec.options.wire, "", can, aliases=self.spec.aliases)
 
-    async def grade(self, request: teacher_pb2.GradeRequest) -> list[teacher_pb2.GradeResult]:
+    async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """One result for each item, in order; an item whose judge could not be reached has an error of its own.
 
         Samples of one prompt are often equal to the letter: equal texts are judged once, and only the first bears the cost.
         """
-        grader = build_grader(request.spec, self._client.complete)
+        ask = partial(self.client.complete, payer=payer)
+        grader = build_grader(request.spec, ask, self.client.calls.secret_of(payer.tenant))
         items = [replace(wire.grade_item_from_proto(item), group="") for item in request.items]
         different = list(dict.fromkeys(items))
         outcomes = dict(zip(different, await asyncio.gather(*(self._graded(grader, item) for item in different)), strict=True))
         firsts = {item: items.index(item) for item in different}
         return [_result(outcomes[item], index, firsts[item]) for index, item in enumerate(items)]
 
-    async def converse(self, messages: Sequence[Message], max_tokens: int | None) -> ChatReply:
+    async def converse(self, messages: Sequence[Message], max_tokens: int | None, payer: Payer) -> ChatReply:
         """What the provider answers to a conversation."""
         most = self.spec.options.max_reply_tokens
         if max_tokens is not None and max_tokens > most:
             raise TooLarge("the operator bounds replies", field="max_tokens", value=max_tokens, limit=f"<= {most}")
-        return await self._client.complete(messages, max_tokens=max_tokens)
+        return await self.client.complete(messages, max_tokens=max_tokens, payer=payer)
 
     async def close(self) -> None:
-        await self._client.close()
+        await self.client.close()
 
     @property
     def _ref(self) -> ModelRef:
         return ModelRef(self.spec.name)
+
+    @property
+    def _temperature(self) -> float:
+        sent = None if self.spec.options.wire == "anthropic" else self.spec.options.temperature
+        return TEMPERATURE_UNSAID if sent is None else sent
 
     async def _graded(self, grader: Grader, item: GradeItem) -> Verdict | PreceptorError:
         began_s = asyncio.get_running_loop().time()
@@ -85,8 +97,8 @@ class Judge:
         return Receipt(
             self._ref,
             engine=ENGINE,
-            engine_version=WIRE_FORMAT,
-            temperature=0.0,
+            engine_version=self.spec.options.wire,
+            temperature=self._temperature,
             tokens_computed=verdict.tokens,
             time=TimeSplit(queued_s=took_s),
         )
@@ -107,7 +119,8 @@ def _repeated(verdict: Verdict) -> Verdict:
     receipt = verdict.receipt and replace(
         verdict.receipt, tokens_computed=0, tokens_reused=verdict.tokens, cache=CacheTier.MEMORY
     )
-    return replace(verdict, calls=0, prompt_tokens=0, completion_tokens=0, receipt=receipt)
+    cost = None if verdict.cost_usd is None else 0.0
+    return replace(verdict, calls=0, prompt_tokens=0, completion_tokens=0, cost_usd=cost, receipt=receipt)
 
 
 def judge_of(judges: Iterable[Judge], name: str) -> Judge | None:

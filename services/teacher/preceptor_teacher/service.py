@@ -32,8 +32,8 @@ from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
-from preceptor_teacher.api import ChatReply, Message
-from preceptor_teacher.billing import counts_of, paid_for
+from preceptor_teacher.api import ChatReply, Message, Payer
+from preceptor_teacher.billing import count_calls, counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
@@ -146,7 +146,7 @@ class TeacherService:
 
     def _open_judge(self, spec: JudgeSpec, context: ServiceContext) -> None:
         """Its provider is not asked before there is something to judge; a provider that fails is told by readiness."""
-        judge = Judge(spec)
+        judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
 
@@ -299,13 +299,14 @@ class TeacherService:
         judge = self.find_judge(request.teacher.teacher)
         check_count(len(request.items), self._bounds)
         async with self._judging(judge, call.identity, job, len(request.items)):
-            results = await judge.grade(request)
+            results = await judge.grade(request, Payer(call.identity.tenant, job))
         return teacher_pb2.GradeReply(results=results)
 
     async def converse(self, judge: Judge, messages: Sequence[Message], max_tokens: int | None, call: Call) -> ChatReply:
         """A judge's answer to a conversation, accounted to the caller as one judged item."""
-        async with self._judging(judge, call.identity, call.identity.job_for(""), 1):
-            return await judge.converse(messages, max_tokens)
+        job = call.identity.job_for("")
+        async with self._judging(judge, call.identity, job, 1):
+            return await judge.converse(messages, max_tokens, Payer(call.identity.tenant, job))
 
     @asynccontextmanager
     async def _judging(self, judge: Judge, identity: Identity, job: str, places: int) -> AsyncGenerator[None]:

@@ -75,6 +75,11 @@ class Desk:
         self._renewing: asyncio.Task[None] | None = None
         self.trouble: str | None = None
 
+    @property
+    def is_shared(self) -> bool:
+        """True where the reservations of several workers are kept together."""
+        return self._shared is not None
+
     def start(self) -> None:
         self._renewing = asyncio.create_task(self._renew_loop(), name="quota-renewals")
 

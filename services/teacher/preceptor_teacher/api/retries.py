@@ -1,14 +1,43 @@
-"""When a request to a provider is sent again, and how long that may take. Pure, but for the reading of HTTP dates."""
+"""When a request to a provider is sent again, and how long that may take. Pure, but for the clock and the dice."""
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from preceptor.errors import PreceptorError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
+IN_HAND = 10  # attempts beyond the share, so that a quiet service can try again at all
+SPREAD = 0.1  # of an advised wait, so that not all come back at once
+
+Dice = Callable[[float, float], float]
+
+
+@dataclass(slots=True)
+class RetryAllowance:
+    """Of all requests to one provider: second and further attempts <= `share` x first attempts + `IN_HAND`, at any time."""
+
+    share: float
+    left: float = IN_HAND
+    first: int = 0
+    again: int = 0
+
+    def begin(self) -> None:
+        """A request is sent for the first time."""
+        self.first += 1
+        self.left += self.share
+
+    def take(self) -> bool:
+        """Whether one may be sent again."""
+        if self.left < 1:
+            return False
+        self.left -= 1
+        self.again += 1
+        return True
 
 
 @dataclass(slots=True)
@@ -19,14 +48,22 @@ class RetryBudget:
     budget_s: float
     attempts: int = 0
     spent_s: float = 0.0
+    dice: Dice = random.uniform
 
     def next_pause_s(self, error: PreceptorError) -> float:
-        """The pause before the next attempt; raises the error where it is final, or where the budget does not hold the pause."""
+        """The pause before the next attempt; raises the error where it is final, or where the budget does not hold the pause.
+
+        An advised wait is kept to and spread a little beyond; otherwise the whole of a growing range is drawn from.
+        """
         self.attempts += 1
-        pause_s = error.retry_after_s
-        if pause_s is None:
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (self.attempts - 1))
-        if not error.retryable or self.attempts >= self.max_attempts or self.spent_s + pause_s > self.budget_s:
+        advised_s = error.retry_after_s
+        if advised_s is None:
+            longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (self.attempts - 1))
+            pause_s = self.dice(0.0, longest_s)
+        else:
+            longest_s = advised_s
+            pause_s = advised_s + self.dice(0.0, SPREAD * advised_s)
+        if not error.retryable or self.attempts >= self.max_attempts or self.spent_s + longest_s > self.budget_s:
             raise error
         self.spent_s += pause_s
         return pause_s

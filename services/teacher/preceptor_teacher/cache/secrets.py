@@ -33,8 +33,8 @@ class TenantSecrets:
         return self._known[tenant]
 
 
-def root_secret(folder: Path | None) -> bytes:
-    """The folder's secret, made at its first use; without a folder one that ends with the process."""
+def root_secret(folder: Path | None, field: str = "score_cache_folder") -> bytes:
+    """The folder's secret, made at its first use; without a folder one that ends with the process. `field` names the folder."""
     if folder is None:
         return secrets.token_bytes(SECRET_BYTES)
     path = folder / SECRET_FILE
@@ -42,16 +42,16 @@ def root_secret(folder: Path | None) -> bytes:
         _make(path)
     if path.stat().st_mode & 0o077:
         raise ConfigurationError(
-            "the score cache's secret can be read by others",
-            field="score_cache_folder",
+            "the folder's secret can be read by others",
+            field=field,
             value=str(path),
             hint=f"chmod 600 {path}",
         )
     root = path.read_bytes()
     if len(root) != SECRET_BYTES:
         raise ConfigurationError(
-            f"{path} is no secret of a score cache",
-            field="score_cache_folder",
+            f"{path} is no secret of such a folder",
+            field=field,
             value=f"{len(root)} bytes",
             limit=f"{SECRET_BYTES} bytes",
             hint="empty the folder: what it holds cannot be found again without the secret",

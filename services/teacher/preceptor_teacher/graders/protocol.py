@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from preceptor.types import GradeItem, Verdict
-from preceptor_teacher.api.chat import ChatReply, Message
+from preceptor_teacher.api.messages import ChatReply, Message
 
 
 class Ask(Protocol):
@@ -28,9 +28,9 @@ class Grader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GraderSpec:
-    """A grader by name: its parameters, and how one is made for a judge."""
+    """A grader by name: its parameters, and how one is made for a judge and with what its questions are marked."""
 
     name: str
     summary: str
     params: type[BaseModel]
-    build: Callable[[Any, Ask], Grader]
+    build: Callable[[Any, Ask, bytes | None], Grader]

@@ -16,8 +16,11 @@ GRADERS: dict[str, GraderSpec] = {spec.name: spec for spec in (verbal.SPEC,)}
 """Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name that here."""
 
 
-def build_grader(request: teacher_pb2.GradeSpec, ask: Ask) -> Grader:
-    """The grader that a request names, with the parameters it gives; unknown names and parameters are refused."""
+def build_grader(request: teacher_pb2.GradeSpec, ask: Ask, secret: bytes | None = None) -> Grader:
+    """The grader that a request names, with the parameters it gives; unknown names and parameters are refused.
+
+    With a secret the same item is the same question to the letter; without one its marks are drawn afresh.
+    """
     spec = GRADERS.get(request.grader)
     if spec is None:
         hint = did_you_mean(request.grader, GRADERS)
@@ -26,7 +29,7 @@ def build_grader(request: teacher_pb2.GradeSpec, ask: Ask) -> Grader:
         raise InvalidArgument(
             f"grader {spec.name} takes no criteria", field="spec.criteria", value=len(request.criteria), limit="none"
         )
-    return spec.build(_params(spec, request.parameters_json), ask)
+    return spec.build(_params(spec, request.parameters_json), ask, secret)
 
 
 def _params(spec: GraderSpec, text: str) -> object:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from preceptor.types import GradeItem, Validity, Verdict
-from preceptor_teacher.api.chat import ChatReply, Message
-from preceptor_teacher.graders.fence import Fence
+from preceptor_teacher.api.messages import ChatReply, Message
+from preceptor_teacher.graders.fence import Fence, unguessable
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec
-from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NoVerdict, draw_number, read_score, schema_of
+from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NUMBER_BYTES, NoVerdict, read_score, schema_of
 
 ASKED_AT_MOST = 2  # the question, and one repair of an answer that cannot be read
 
@@ -34,11 +34,14 @@ class _Spent:
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost_usd: float | None = None
 
     def add(self, reply: ChatReply) -> None:
         self.calls += reply.calls
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
+        if reply.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + reply.cost_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class Verbal:
 
     params: VerbalParams
     ask: Ask
+    secret: bytes | None = field(default=None, repr=False)
+    """What fences and numbers are made of; None draws them afresh, and then no question is asked twice in the same words."""
 
     async def grade(self, item: GradeItem) -> Verdict:
         """The judge's score; MISSING where it refused, or where its answer could not be read twice."""
         spent, why = _Spent(), ""
         for _ in range(ASKED_AT_MOST):
-            question = ask_for(item, self.params.guidance, repair=bool(why))
+            question = ask_for(item, self.params.guidance, repair=bool(why), secret=self.secret)
             reply = await self.ask(question.messages, schema_of(question.number))
             spent.add(reply)
             if reply.refused:
@@ -73,9 +78,11 @@ class Question:
     fence: Fence = field(repr=False)
 
 
-def ask_for(item: GradeItem, guidance: str = "", *, repair: bool = False) -> Question:
+def ask_for(item: GradeItem, guidance: str = "", *, repair: bool = False, secret: bytes | None = None) -> Question:
     """The question about one response. A repair is a new question with new secrets; the unreadable answer is not shown again."""
-    fence, number = Fence.around(item.prompt, item.response, item.reference, guidance), draw_number()
+    texts = (item.prompt, item.response, item.reference, guidance)
+    fence = Fence.around(*texts, *(("repair",) if repair else ()), secret=secret)
+    number = unguessable(NUMBER_BYTES, f"number {fence.token}", texts, secret)
     parts = [f"Grade the response to the prompt with an integer from {LOWEST} (useless) to {HIGHEST} (perfect)."]
     if guidance:
         parts.append(guidance)
@@ -107,11 +114,12 @@ def _verdict(validity: Validity, reward: float | None, reason: str, spent: _Spen
         calls=spent.calls,
         prompt_tokens=spent.prompt_tokens,
         completion_tokens=spent.completion_tokens,
+        cost_usd=spent.cost_usd,
     )
 
 
-def _build(params: VerbalParams, ask: Ask) -> Grader:
-    return Verbal(params, ask)
+def _build(params: VerbalParams, ask: Ask, secret: bytes | None) -> Grader:
+    return Verbal(params, ask, secret)
 
 
 SPEC = GraderSpec("verbal", "a judge's score from 0 to 10 for the whole response", VerbalParams, _build)

@@ -7,21 +7,16 @@ text cannot know, and the score. A reply that copies a verdict out of the graded
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 LOWEST, HIGHEST = 0, 10
 MAX_REPLY_CHARS = 2000
+NUMBER_BYTES = 8
 
 
 class NoVerdict(Exception):
     """Why a reply cannot be read as a verdict."""
-
-
-def draw_number() -> str:
-    """The number of one request."""
-    return secrets.token_hex(8)
 
 
 def schema_of(number: str) -> dict[str, Any]:

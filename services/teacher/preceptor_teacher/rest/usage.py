@@ -27,6 +27,11 @@ class Counts(BaseModel):
     reused_tokens: int = 0
     cached_tokens: int = 0
     charged_tokens: int = 0
+    provider_calls: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nano_usd: int = 0
 
 
 class JobUsage(Counts):

@@ -67,7 +67,8 @@ async def test_refusals_arrive_as_the_packages_own_errors():
 async def judged() -> AsyncGenerator[AsyncOpenAI]:
     """A teacher that scores beside one behind an API, whose provider is the bundled stand-in."""
     async with standing_in(TINY, name="judge") as provider:
-        judge = JudgeSpec("judge", ApiOptions(base_url=provider.base_url, model="judge", max_reply_tokens=8), ("tutor",))
+        options = ApiOptions(base_url=provider.base_url, model="judge", max_reply_tokens=8, private_hosts=("127.0.0.1",))
+        judge = JudgeSpec("judge", options, ("tutor",))
         service = TeacherService([spec("fake"), judge], inline)
         async with running(service, TeacherSettings(grpc_port=0, rest_port=0)) as house, client(house) as api:
             yield api

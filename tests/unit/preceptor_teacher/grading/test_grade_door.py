@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -36,17 +37,18 @@ async def judged(
     async with standing_in(BUNDLED_TEACHER, faults=faults, api_key=KEY) as provider:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PROVIDER_KEY", key)
-            judge = ApiOptions(base_url=provider.base_url, model="m", api_key_env="PROVIDER_KEY", **options)
-            place = lambda made, _: InlineEngine(lambda: FakeEngine(FakeOptions(**made.options)))  # noqa: E731
+            here = {"private_hosts": ("127.0.0.1",), "api_key_env": "PROVIDER_KEY"}
+            judge = ApiOptions(base_url=provider.base_url, model="m", **here, **options)
+            place: Any = lambda made, _: InlineEngine(lambda: FakeEngine(FakeOptions(**made.options)))  # noqa: E731
             service = TeacherService((JudgeSpec("judge", judge, ("critic",)), spec("scorer")), place)
             settings = TeacherSettings(grpc_port=0, rest_port=0, max_batch_items=max_batch_items)
             async with running(service, settings) as house:
                 yield house, provider
 
 
-async def grade(house: RunningService, *items: GradeItem, name: str = "judge", options: GradeOptions | None = None):
+async def grade(house: RunningService, *items: GradeItem, name: str = "judge", options: GradeOptions | None = None) -> list[Any]:
     async with AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client:
-        return await client.grade(name, items, options or GradeOptions(), deadline_s=30)
+        return list(await client.grade(name, items, options or GradeOptions(), deadline_s=30))
 
 
 async def test_verdicts_come_in_order_through_grpc_and_rest_and_equal_texts_are_paid_once():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from preceptor_teacher.api import ChatReply
 from preceptor_teacher.graders import build_grader
 from preceptor_teacher.graders.fence import Fence, fenced_texts
 from preceptor_teacher.graders.verbal import Verbal, VerbalParams, ask_for
-from preceptor_teacher.graders.verdicts import NoVerdict, draw_number, read_score, schema_of
+from preceptor_teacher.graders.verdicts import NoVerdict, read_score, schema_of
 from preceptor_teacher.testing.judging import read_judging
 from tests.unit.preceptor_teacher.grading.injections import INJECTIONS
 
@@ -30,7 +31,7 @@ class Judge:
     def __init__(self, *replies: str | Callable[[str], str], **fields) -> None:
         self.replies, self.fields, self.asked = list(replies), fields, []
 
-    async def __call__(self, messages, schema=None) -> ChatReply:
+    async def __call__(self, messages: Any, schema: Any = None) -> ChatReply:
         self.asked.append(messages)
         reply = self.replies.pop(0)
         text = reply if isinstance(reply, str) else reply(schema["properties"]["request"]["const"])
@@ -133,7 +134,7 @@ def test_anything_else_is_no_verdict(text):
 
 @given(st.text(max_size=300) | st.from_regex(r'\{"request": "[0-9a-f]{16}", "score": \d+\}', fullmatch=True))
 def test_no_text_is_a_verdict_without_the_number(text):
-    number = draw_number()
+    number = ask_for(ITEM).number
     with pytest.raises(NoVerdict):
         read_score(text, number)
 
