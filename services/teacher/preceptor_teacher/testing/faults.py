@@ -4,40 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from preceptor.errors import ConfigurationError
+from preceptor_teacher.testing.dialects import Dialect
 
 RETRY_AFTER_S = 1
 HANG_S = 3600.0
+DRIP_PIECES = 8
+DRIP_S = 1.0  # between two pieces of a reply
+
+Truth = Callable[[], Awaitable[Response]]
+Fault = Callable[[Dialect, Truth], Awaitable[Response]]
 
 
-def error_response(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error in the OpenAI shape."""
-    body = {"error": {"message": message, "type": code, "param": None, "code": code}}
-    return JSONResponse(body, status_code=status, headers=dict(headers or {}))
+async def _rate_limited(dialect: Dialect, truth: Truth) -> Response:
+    return dialect.error(429, "Too many requests.", {"retry-after": str(RETRY_AFTER_S)})
 
 
-async def _rate_limited() -> Response:
-    headers = {"retry-after": str(RETRY_AFTER_S)}
-    return error_response(429, "Too many requests.", "rate_limit_exceeded", headers)
+async def _server_error(dialect: Dialect, truth: Truth) -> Response:
+    return dialect.error(503, "The server is overloaded.")
 
 
-async def _server_error() -> Response:
-    return error_response(503, "The server is overloaded.", "server_error")
+async def _expired_key(dialect: Dialect, truth: Truth) -> Response:
+    return dialect.error(401, "The key has expired.")
 
 
-async def _hang() -> Response:
+async def _hang(dialect: Dialect, truth: Truth) -> Response:
     await asyncio.sleep(HANG_S)
-    return error_response(504, "The server gave up.", "server_error")
+    return dialect.error(504, "The server gave up.")
 
 
-FAULTS: dict[str, Callable[[], Awaitable[Response]]] = {
+async def _truncated(dialect: Dialect, truth: Truth) -> Response:
+    """The work was done, and half of the reply is lost."""
+    whole = await truth()
+    body = await _body_of(whole)
+    return Response(body[: len(body) // 2], media_type=whole.headers["content-type"])
+
+
+async def _slow(dialect: Dialect, truth: Truth) -> Response:
+    """The reply comes drop by drop."""
+    whole = await truth()
+    body = await _body_of(whole)
+    size = max(1, -(-len(body) // DRIP_PIECES))
+
+    async def drops() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+            await asyncio.sleep(DRIP_S)
+
+    return StreamingResponse(drops(), media_type=whole.headers["content-type"])
+
+
+async def _body_of(response: Response) -> bytes:
+    if not isinstance(response, StreamingResponse):
+        return bytes(response.body)
+    return "".join([str(piece) async for piece in response.body_iterator]).encode()
+
+
+async def _refusal(dialect: Dialect, truth: Truth) -> Response:
+    return dialect.refusal()
+
+
+async def _malformed_tool_call(dialect: Dialect, truth: Truth) -> Response:
+    """A tool that nobody offered, with arguments that are no JSON."""
+    return dialect.malformed_tool_call()
+
+
+FAULTS: dict[str, Fault] = {
     "rate_limited": _rate_limited,
     "server_error": _server_error,
+    "expired_key": _expired_key,
     "hang": _hang,
+    "truncated": _truncated,
+    "slow": _slow,
+    "refusal": _refusal,
+    "malformed_tool_call": _malformed_tool_call,
 }
 """Name -> what is answered instead of the truth. To add a fault, write a function like those above and name it here."""
 
@@ -68,7 +112,3 @@ class FaultPlan:
                 return name
             draw -= share
         return ""
-
-    async def answer(self, fault: str) -> Response:
-        """What is answered instead of the truth."""
-        return await FAULTS[fault]()

@@ -1,35 +1,39 @@
-"""The stand-in's HTTP side: the OpenAI routes that a grader or a chat client uses, over real sockets."""
+"""The stand-in's HTTP side: the routes of OpenAI, Azure and Anthropic that graders and chat clients use, over real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import itertools
-import time
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from preceptor.config.settings import LOOPBACK
 from preceptor_serving.doors.http_server import HttpDoor
-from preceptor_teacher.testing.bodies import ChatBody, CompletionBody
-from preceptor_teacher.testing.faults import FaultPlan, error_response
+from preceptor_teacher.testing import replies
+from preceptor_teacher.testing.bodies import ChatBody, ChatMessage, CompletionBody, MessagesBody
+from preceptor_teacher.testing.dialects import ANTHROPIC, OPENAI, Dialect, key_of
+from preceptor_teacher.testing.faults import FAULTS, FaultPlan, Truth
 from preceptor_teacher.testing.judging import read_judging
-from preceptor_teacher.testing.writer import Writer, Written
+from preceptor_teacher.testing.shapes import instance
+from preceptor_teacher.testing.writer import GREEDY, Drawing, Step, Writer, Written
 
 OWN_ANSWER_TOKENS = 256
 MAX_CONNECTIONS = 1024
+EVENTS = "text/event-stream"
 
 
 class Provider:
-    """Answers requests by their text. `seen` counts them: by route, and by fault."""
+    """Answers requests by their text. `seen` counts them as they reach the socket: by route, and by fault."""
 
     def __init__(self, folder: Path, name: str, faults: FaultPlan | None = None, api_key: str | None = None) -> None:
         self.name = name or folder.resolve().name
@@ -37,6 +41,7 @@ class Provider:
         self._writer = Writer(folder)
         self._faults, self._api_key = faults or FaultPlan(), api_key
         self._own_answers: dict[str, asyncio.Task[Written]] = {}
+        self._cached_texts: set[str] = set()
         self._numbers = itertools.count(1)
 
     def app(self) -> FastAPI:
@@ -50,15 +55,20 @@ class Provider:
 
         @app.get("/v1/models")
         async def models(request: Request) -> Response:
-            return self._denied(request) or JSONResponse({"object": "list", "data": [self._model()]})
+            return self._denied(request, OPENAI) or JSONResponse({"object": "list", "data": [self._model()]})
 
         @app.post("/v1/chat/completions")
+        @app.post("/openai/deployments/{deployment}/chat/completions")
         async def chat(request: Request, body: ChatBody) -> Response:
-            return await self._gone_wrong(request, "chat") or await self._chat(body)
+            return await self._answer(request, "chat", OPENAI, lambda: self._chat(body))
 
         @app.post("/v1/completions")
         async def completions(request: Request, body: CompletionBody) -> Response:
-            return await self._gone_wrong(request, "completions") or await self._complete(body)
+            return await self._answer(request, "completions", OPENAI, lambda: self._complete(body))
+
+        @app.post("/v1/messages")
+        async def messages(request: Request, body: MessagesBody) -> Response:
+            return await self._answer(request, "messages", ANTHROPIC, lambda: self._message(body))
 
         return app
 
@@ -68,79 +78,113 @@ class Provider:
     # ---------------------------------------------------------------- answers
 
     async def _chat(self, body: ChatBody) -> Response:
-        ids = self._writer.render([{"role": one.role, "content": one.text} for one in body.messages])
-        judging = read_judging(body.messages[-1].text)
-        if judging is None:
-            written = await self._writer.write(ids, body.limit_tokens)
-        else:
-            self.seen["judged"] += 1
-            own = await self._own_answer(judging.prompt)
-            text = judging.reply(own.text)
-            written = Written(text, len(ids), len(self._writer.encode(text)), finished=True)
+        written = await self._written(body.messages, body.limit_tokens, body.drawing, body.schema_asked)
         message = {"role": "assistant", "content": written.text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(written)}
-        return self._completion("chat.completion", [choice], [written])
+        logprobs = replies.chat_logprobs(written.steps) if body.logprobs else None
+        choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": replies.reason(written)}
+        whole = self._completion("chat.completion", [choice], [written])
+        if not body.stream:
+            return JSONResponse(whole)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        return StreamingResponse(replies.chat_events(whole, with_usage=with_usage), media_type=EVENTS)
+
+    async def _message(self, body: MessagesBody) -> Response:
+        drawing = Drawing(body.temperature or 0.0)
+        written = await self._written(body.conversation, body.max_tokens, drawing, body.schema_asked)
+        whole = replies.message(next(self._numbers), self.name, written, self._messages_usage(body, written))
+        if not body.stream:
+            return JSONResponse(whole)
+        return StreamingResponse(replies.message_events(whole), media_type=EVENTS)
 
     async def _complete(self, body: CompletionBody) -> Response:
-        prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-        ids = [self._writer.encode(prompt) for prompt in prompts]
-        written = await asyncio.gather(*(self._writer.write(one, body.max_tokens) for one in ids))
-        choices = [
-            {"index": i, "text": one.text, "logprobs": None, "finish_reason": _reason(one)} for i, one in enumerate(written)
-        ]
-        return self._completion("text_completion", choices, written)
+        prompts = self._prompts(body)
+        choices, written = [], await asyncio.gather(*(self._completed(one, body) for one in prompts))
+        for index, (ids, one) in enumerate(zip(prompts, written, strict=True)):
+            text = (self._writer.text(ids) if body.echo else "") + one.text
+            logprobs = None if body.logprobs is None else replies.completion_logprobs(one.steps)
+            choices.append({"index": index, "text": text, "logprobs": logprobs, "finish_reason": replies.reason(one)})
+        return JSONResponse(self._completion("text_completion", choices, written))
+
+    async def _completed(self, ids: tuple[int, ...], body: CompletionBody) -> Written:
+        """The continuation; with `echo` its steps begin with those of the prompt."""
+        written = await self._writer.write(ids, body.max_tokens, body.drawing)
+        given: tuple[Step, ...] = ()
+        if body.echo and body.logprobs is not None:
+            given = await self._writer.read(ids, body.logprobs)
+        return replace(written, steps=given + written.steps)
+
+    async def _written(
+        self, messages: Sequence[ChatMessage], limit_tokens: int, drawing: Drawing, schema: dict[str, Any] | None
+    ) -> Written:
+        """The answer to a conversation: a verdict where one is asked for, else what the model writes, in a schema's shape."""
+        ids = self._writer.render([{"role": one.role, "content": one.text} for one in messages])
+        judging = read_judging(messages[-1].text)
+        if judging is None and schema is None:
+            return await self._writer.write(ids, limit_tokens, drawing)
+        if judging is not None:
+            self.seen["judged"] += 1
+            text = judging.reply((await self._own_answer(judging.prompt)).text)
+        else:
+            text = json.dumps(instance(schema or {}, (await self._writer.write(ids, limit_tokens, drawing)).text))
+        return Written(text, len(ids), len(self._writer.encode(text)), finished=True)
 
     def _own_answer(self, prompt: str) -> asyncio.Future[Written]:
         """What the model itself answers; asked once for each prompt, however many responses are judged."""
         if prompt not in self._own_answers:
             ids = self._writer.render([{"role": "user", "content": prompt}])
-            self._own_answers[prompt] = asyncio.create_task(self._writer.write(ids, OWN_ANSWER_TOKENS))
+            self._own_answers[prompt] = asyncio.create_task(self._writer.write(ids, OWN_ANSWER_TOKENS, GREEDY))
         return asyncio.shield(self._own_answers[prompt])
 
-    def _completion(self, kind: str, choices: Sequence[dict[str, Any]], written: Sequence[Written]) -> Response:
-        read, wrote = sum(one.prompt_tokens for one in written), sum(one.completion_tokens for one in written)
-        return JSONResponse(
-            {
-                "id": f"stand-in-{next(self._numbers)}",
-                "object": kind,
-                "created": int(time.time()),
-                "model": self.name,
-                "choices": list(choices),
-                "usage": {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote},
-            }
-        )
+    def _prompts(self, body: CompletionBody) -> list[tuple[int, ...]]:
+        given = body.prompt
+        several = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+        return [self._writer.encode(one) if isinstance(one, str) else tuple(one) for one in several]  # pyright: ignore[reportArgumentType]
+
+    def _completion(self, kind: str, choices: Sequence[dict[str, Any]], written: Sequence[Written]) -> dict[str, Any]:
+        return replies.completion(next(self._numbers), self.name, kind, choices, replies.usage_of(written))
+
+    def _messages_usage(self, body: MessagesBody, written: Written) -> dict[str, int]:
+        """A system text that is marked for the cache is written at its first use and read at the next ones."""
+        marked = body.cacheable
+        kept = min(len(self._writer.encode(marked)), written.prompt_tokens)
+        known = marked in self._cached_texts
+        self._cached_texts |= {marked} - {""}
+        return {
+            "input_tokens": written.prompt_tokens - kept,
+            "output_tokens": written.completion_tokens,
+            "cache_creation_input_tokens": 0 if known else kept,
+            "cache_read_input_tokens": kept if known else 0,
+        }
 
     def _model(self) -> dict[str, Any]:
         return {"id": self.name, "object": "model", "created": 0, "owned_by": "stand-in"}
 
-    # ---------------------------------------------------------------- refusals
+    # ---------------------------------------------------------------- bad days
 
-    async def _gone_wrong(self, request: Request, route: str) -> Response | None:
+    async def _answer(self, request: Request, route: str, dialect: Dialect, truth: Truth) -> Response:
+        """The truth, or what is said instead."""
         self.seen[route] += 1
-        if denied := self._denied(request):
+        if denied := self._denied(request, dialect):
             return denied
         fault = self._faults.next()
         if not fault:
-            return None
+            return await truth()
         self.seen[fault] += 1
-        return await self._faults.answer(fault)
+        return await FAULTS[fault](dialect, truth)
 
-    def _denied(self, request: Request) -> Response | None:
-        given = request.headers.get("authorization", "")
-        if self._api_key is None or hmac.compare_digest(given.encode(), f"Bearer {self._api_key}".encode()):
+    def _denied(self, request: Request, dialect: Dialect) -> Response | None:
+        given = key_of(request)
+        if self._api_key is None or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
-        return error_response(401, f"Incorrect API key provided: {given}.", "invalid_api_key")
+        return dialect.error(401, f"Incorrect API key provided: {given}.")
 
 
-async def _wrong_body(_request: Request, error: Exception) -> Response:
+async def _wrong_body(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return error_response(400, f"{where}: {first['msg']}", "invalid_request_error")
-
-
-def _reason(written: Written) -> str:
-    return "stop" if written.finished else "length"
+    field = ".".join(str(part) for part in first["loc"] if part != "body")
+    dialect = ANTHROPIC if request.url.path.endswith("/messages") else OPENAI
+    return dialect.error(400, f"{field}: {first['msg']}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +193,11 @@ class StandIn:
 
     base_url: str
     provider: Provider
+
+    @property
+    def root_url(self) -> str:
+        """Without the version, as Azure's and Anthropic's clients want it."""
+        return self.base_url.removesuffix("/v1")
 
 
 @asynccontextmanager
