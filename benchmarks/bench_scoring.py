@@ -97,9 +97,11 @@ def split_of(scored: Items[Scored]) -> dict[str, float]:
     }
 
 
-async def grpc_result(result_id: str, what: str, model: Path, root: Path, repeats: int) -> Result:
-    engine = create({"name": NAME, "folder": model})
-    async with teacher_house(root / result_id, {"folder": str(model)}) as (doors, _), AsyncTeacherClient(doors.grpc) as client:
+async def grpc_result(result_id: str, what: str, model: Path, root: Path, repeats: int, **options: Any) -> Result:
+    """`options`: of both engines."""
+    engine = create({"name": NAME, "folder": model, **options})
+    entry = {"folder": str(model), **options}
+    async with teacher_house(root / result_id, entry) as (doors, _), AsyncTeacherClient(doors.grpc) as client:
         seconds = await turns(engine, client, repeats)
     ratios = [ours / through for ours, through in zip(seconds["in_process"], seconds["grpc"], strict=True)]
     tokens = SEQUENCES * TOKENS

@@ -11,9 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -65,6 +62,9 @@ def add_results(name: str, rows: Sequence[Result], notes: Iterable[str] = ()) ->
 
 
 def show(name: str, rows: Sequence[Result], notes: Iterable[str]) -> None:
+    from rich.console import Console  # not needed to make results, and not on every machine that makes some
+    from rich.table import Table
+
     table = Table(title=name)
     for column in ("id", "what", "value", "bar", ""):
         table.add_column(column, justify="right" if column in {"value", "bar"} else "left")

@@ -74,8 +74,9 @@ def answer(model: Headed, items: Sequence[Planned], states: Sequence[Tensor]) ->
     """The rows of each item from the states [rows, h] that predict them."""
     out: list[Rows | Internal] = [not_finite()] * len(items)
     groups: dict[tuple[Signals, bool], list[int]] = {}
+    finite = torch.stack([torch.isfinite(one).all() for one in states]).tolist() if states else []  # one wait for all items
     for index, item in enumerate(items):
-        if bool(torch.isfinite(states[index]).all()):
+        if finite[index]:
             groups.setdefault((item.signals, item.plan.candidates is not None), []).append(index)
     for members in groups.values():
         specs = [items[i].spec() for i in members]

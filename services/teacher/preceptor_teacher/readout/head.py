@@ -34,7 +34,7 @@ class Head:
         return self.weight_vh.shape[0]
 
     def logits(self, states_nh: Tensor, into: Tensor | None = None) -> Tensor:
-        """[n, v] in f32 that the caller may overwrite; a product on the CPU is written `into` a plane of at least n rows."""
+        """[n, v] in f32 that the caller may overwrite, written `into` a plane of at least n rows where one is given."""
         logits_nv = self._product(states_nh, into)
         if self.bias_v is not None:
             logits_nv += self.bias_v
@@ -46,14 +46,12 @@ class Head:
 
     def _product(self, states_nh: Tensor, into: Tensor | None) -> Tensor:
         weight = self.weight_vh
-        if weight.is_cuda and states_nh.dtype == weight.dtype != torch.float32:
-            return torch.mm(states_nh, weight.T, out_dtype=torch.float32)
-        if weight.is_cuda and weight.dtype == torch.float32:
-            return states_nh.float() @ weight.T
-        # A large fresh plane costs as much to be mapped in as to be filled, so that the CPU is given one to use again.
+        # A large fresh plane costs a CPU as much to be mapped in as to be filled, and a device a second one beside the last.
         plane_nv = states_nh.new_empty(len(states_nh), self.rows, dtype=torch.float32) if into is None else into[: len(states_nh)]
         if weight.dtype == torch.float32:
             return torch.mm(states_nh.float(), weight.T, out=plane_nv)
+        if not weight.is_cpu and states_nh.dtype == weight.dtype:
+            return torch.mm(states_nh, weight.T, out_dtype=torch.float32, out=plane_nv)
         return self._product_in_blocks(states_nh.float(), plane_nv)
 
     def _product_in_blocks(self, states_nh: Tensor, into_nv: Tensor) -> Tensor:

@@ -1,117 +1,106 @@
-"""From hidden states to signals in bounded memory: a chunk of rows at a time, every signal from the same log-softmax.
+"""From hidden states to signals in bounded memory: a chunk of rows at a time, every signal from the same sums.
 
-Shapes: n rows, h hidden size, v rows of the head, t real tokens (t <= v), k top entries, d draws.
+Between the first chunk and the last nothing is asked of the device: its results stay there, and the host only tells it what to
+compute next.
+
+Shapes: n rows, h hidden size, v rows of the head, t real tokens (t <= v), k top entries, d draws, e candidates.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from preceptor.philox import teacher_uniform
-from preceptor.types import IdLogprobs, Ids, TailOf
+from preceptor.types import TailOf
 from preceptor_serving.models.draw import draw
 from preceptor_serving.models.topk import topk_lowest_id
+from preceptor_teacher.readout.asked import Asked
+from preceptor_teacher.readout.columns import Columns, ReadoutRows
 from preceptor_teacher.readout.head import Head
-from preceptor_teacher.readout.reduce import entropy, log_sum_exp
+from preceptor_teacher.readout.reduce import Mass, mass_and_entropy_of, mass_of
 from preceptor_teacher.readout.spec import NO_TARGET, RowSpec, Signals
 
-F32 = NDArray[np.float32]
-
-# Of logits, one plane: every chunk reads the whole head, so that few rows at a time are slow. On a CPU it may grow with what is
-# read anyway, so that the peak of memory stays a fixed part above that.
-CPU_CHUNK_BYTES = 48 << 20
-CPU_CHUNK_SHARE = 1 / 6
-CUDA_CHUNK_BYTES = MOST_CHUNK_BYTES = 512 << 20
+# Of logits, one plane: every chunk reads the whole head, so that few rows at a time are slow. It may grow with what is read
+# anyway, so that the peak of memory stays a fixed part above that.
+CHUNK_BYTES = 48 << 20
+CHUNK_SHARE = 1 / 6
+MOST_CHUNK_BYTES = 512 << 20
 MAX_CHUNK_ROWS = 4096
+TILE_ROWS = 64  # of an accelerator, where a product takes as long as if its rows filled whole tiles
 COLDEST_IN_F32 = 1e-30  # a colder temperature, or its inverse, is no normal f32
-
-
-@dataclass(frozen=True, slots=True)
-class ReadoutRows:
-    """One entry a row; a signal that was not wanted is None. `candidates` is flat, cut by the spec's own offsets."""
-
-    sampled: F32 | None = None
-    topk: IdLogprobs | None = None
-    candidates: F32 | None = None
-    entropy: F32 | None = None
-    tail: F32 | None = None
-    samples: IdLogprobs | None = None
 
 
 @torch.inference_mode()
 def readout(states_nh: Tensor, head: Head, spec: RowSpec, *, chunk_rows: int | None = None) -> ReadoutRows:
     """The signals of each row. `chunk_rows` fixes the number of rows of one product, for results that never depend on n."""
-    out = _Columns(spec)
-    step = chunk_rows or _chunk_rows(head, states_nh)
-    plane_nv = None if head.weight_vh.is_cuda else torch.empty(min(step, len(spec)), head.rows)
+    return read_on_device(states_nh, head, spec, chunk_rows or chunk_rows_of(head, states_nh)).rows()
+
+
+def read_on_device(states_nh: Tensor, head: Head, spec: RowSpec, step: int) -> Columns:
+    """The same as it stands on the device, where it may not be computed yet."""
+    device = head.weight_vh.device
+    asked, out = Asked.of(spec, device), Columns.empty(spec, device)
+    plane_nv = torch.empty(min(step, len(spec)), head.rows, device=device)
     for start in range(0, len(spec), step):
-        logits_nv = head.logits(states_nh[start : start + step], plane_nv)
-        _read_chunk(logits_nv, head.tokenizer_size, spec, slice(start, min(start + step, len(spec))), out)
-    return out.rows()
+        part = slice(start, min(start + step, len(spec)))
+        _read_chunk(head.logits(states_nh[part], plane_nv), head.tokenizer_size, spec.signals, part, asked, out)
+    return out
 
 
-class _Columns:
-    """The results, on the CPU, filled chunk by chunk."""
-
-    def __init__(self, spec: RowSpec) -> None:
-        signals, n = spec.signals, len(spec)
-        self.sampled = np.empty(n, np.float32) if signals.sampled else None
-        self.entropy = np.empty(n, np.float32) if signals.entropy else None
-        self.tail = np.empty(n, np.float32) if signals.tail else None
-        self.topk = _empty_lists(n, signals.topk)
-        self.samples = _empty_lists(n, signals.samples)
-        self.candidates = None if spec.candidates is None else np.empty(len(spec.candidates.ids), np.float32)
-
-    def rows(self) -> ReadoutRows:
-        return ReadoutRows(self.sampled, self.topk, self.candidates, self.entropy, self.tail, self.samples)
-
-
-def _empty_lists(n: int, width: int) -> IdLogprobs | None:
-    return IdLogprobs(np.empty((n, width), np.uint32), np.empty((n, width), np.float32)) if width else None
-
-
-def _chunk_rows(head: Head, states_nh: Tensor) -> int:
+def chunk_rows_of(head: Head, states_nh: Tensor) -> int:
+    """How many rows of logits stand in memory at once."""
     inputs_bytes = head.weight_vh.nbytes + states_nh.nbytes
-    budget = CUDA_CHUNK_BYTES if head.weight_vh.is_cuda else max(CPU_CHUNK_BYTES, int(inputs_bytes * CPU_CHUNK_SHARE))
-    return max(1, min(MAX_CHUNK_ROWS, min(budget, MOST_CHUNK_BYTES) // (4 * head.rows)))
+    budget = min(max(CHUNK_BYTES, int(inputs_bytes * CHUNK_SHARE)), MOST_CHUNK_BYTES)
+    rows = max(1, min(MAX_CHUNK_ROWS, budget // (4 * head.rows)))
+    return rows if head.weight_vh.is_cpu or rows < TILE_ROWS else rows - rows % TILE_ROWS
 
 
-def _read_chunk(logits_nv: Tensor, tokens: int, spec: RowSpec, part: slice, out: _Columns) -> None:
-    signals = spec.signals
-    log_probs_nv = _log_softmax(logits_nv, signals.temperature)
-    tokens_nt = log_probs_nv[:, :tokens]
-    listed = _Listed()
-    if out.topk is not None:
-        values, ids = topk_lowest_id(tokens_nt, signals.topk)
-        _store(out.topk, part, values, ids)
-        listed.topk = ids
-    if out.candidates is not None and spec.candidates is not None:
-        rows, ids, where = _flat(spec.candidates.offsets, spec.candidates.ids, part, log_probs_nv.device)
-        out.candidates[where] = log_probs_nv[rows, ids].cpu().numpy()
-        listed.candidates = (rows, ids)
+@dataclass(slots=True)
+class _Listed:
+    """The ids that a reply returns for each row of a chunk, by signal."""
+
+    topk_nk: Tensor | None = None
+    samples_nd: Tensor | None = None
+    targets_n: Tensor | None = None
+    candidates: tuple[Tensor, Tensor] | None = None  # (row, id) of each entry
+
+
+def _read_chunk(logits_nv: Tensor, tokens: int, signals: Signals, part: slice, asked: Asked, out: Columns) -> None:
+    if signals.temperature != 1.0:
+        logits_nv = _scaled(logits_nv, signals.temperature)
+    mass = _mass(logits_nv, part, out)
     if out.samples is not None:
-        ids = draw(tokens_nt, _uniform(spec, part))
-        _store(out.samples, part, tokens_nt.gather(1, ids), ids)
-        listed.samples = ids
-    if out.sampled is not None:
-        listed.targets = torch.from_numpy(spec.targets[part]).to(log_probs_nv.device)
-        out.sampled[part] = _sampled(log_probs_nv, listed.targets).cpu().numpy()
-    if out.entropy is not None:
-        out.entropy[part] = entropy(log_probs_nv).cpu().numpy()
-    if out.tail is not None:  # last: it overwrites the chunk
-        out.tail[part] = _tail(log_probs_nv, listed, signals).cpu().numpy()
+        mass = mass.normalise_(logits_nv)  # a draw reads all of it
+    listed = _Listed()
+    _read_lists(logits_nv, tokens, mass, part, asked, out, listed)
+    if out.sampled_n is not None and asked.targets_n is not None:
+        listed.targets_n = asked.targets_n[part]
+        out.sampled_n[part] = _sampled(logits_nv, mass, listed.targets_n)
+    if out.tail_n is not None:  # last: it overwrites the chunk
+        _leave_out(logits_nv, listed, signals.tail)
+        out.tail_n[part] = mass_of(logits_nv).log_share_of(mass)
 
 
-def _log_softmax(logits_nv: Tensor, temperature: float) -> Tensor:
-    """In f32, over all rows of the head; in place where it can."""
-    if temperature != 1.0:
-        logits_nv = _scaled(logits_nv, temperature)
-    return logits_nv.sub_(log_sum_exp(logits_nv)[:, None])
+def _mass(logits_nv: Tensor, part: slice, out: Columns) -> Mass:
+    if out.entropy_n is None:
+        return mass_of(logits_nv)
+    mass, out.entropy_n[part] = mass_and_entropy_of(logits_nv)
+    return mass
+
+
+def _read_lists(logits_nv: Tensor, tokens: int, mass: Mass, part: slice, asked: Asked, out: Columns, listed: _Listed) -> None:
+    tokens_nt = logits_nv[:, :tokens]
+    if out.topk is not None:
+        values_nk, listed.topk_nk = topk_lowest_id(tokens_nt, out.topk.ids_nk.shape[1], mass.log_probs)
+        out.topk.put(part, values_nk, listed.topk_nk)
+    if out.candidates_e is not None and asked.lists is not None:
+        rows_e, ids_e = listed.candidates = asked.lists.read(part)
+        out.candidates_e[asked.lists.entries(part)] = mass.log_probs(logits_nv[rows_e, ids_e][:, None], rows_e)[:, 0]
+    if out.samples is not None and asked.uniform_nd is not None:
+        listed.samples_nd = draw(tokens_nt, asked.uniform_nd[part])
+        out.samples.put(part, tokens_nt.gather(1, listed.samples_nd), listed.samples_nd)
 
 
 def _scaled(logits_nv: Tensor, temperature: float) -> Tensor:
@@ -122,50 +111,21 @@ def _scaled(logits_nv: Tensor, temperature: float) -> Tensor:
     return logits_nv.double().div_(temperature).float()
 
 
-@dataclass(slots=True)
-class _Listed:
-    """The ids that a reply returns for each row of a chunk, by signal."""
-
-    topk: Tensor | None = None
-    samples: Tensor | None = None
-    targets: Tensor | None = None
-    candidates: tuple[Tensor, Tensor] | None = None  # (row, id) of each entry
+def _sampled(logits_nv: Tensor, mass: Mass, targets_n: Tensor) -> Tensor:
+    found_n1 = mass.log_probs(logits_nv.gather(1, targets_n.clamp_min(0)[:, None]))
+    return found_n1[:, 0].masked_fill_(targets_n == NO_TARGET, torch.nan)
 
 
-def _store(lists: IdLogprobs, part: slice, values: Tensor, ids: Tensor) -> None:
-    lists.ids[part] = ids.cpu().numpy()
-    lists.logprobs[part] = values.cpu().numpy()
-
-
-def _flat(offsets: NDArray[np.uint32], ids: Ids, part: slice, device: torch.device) -> tuple[Tensor, Tensor, slice]:
-    """(row in the chunk, id) of each candidate of the chunk's rows, and where these stand in the flat list."""
-    cuts = offsets[part.start : part.stop + 1].astype(np.int64)
-    where = slice(int(cuts[0]), int(cuts[-1]))
-    rows = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
-    return torch.from_numpy(rows).to(device), torch.from_numpy(ids[where].astype(np.int64)).to(device), where
-
-
-def _uniform(spec: RowSpec, part: slice) -> NDArray[np.float64]:
-    assert spec.seeds is not None, "samples need seeds"
-    assert spec.rows is not None, "samples need row indices"
-    return teacher_uniform(spec.seeds[part], spec.rows[part], spec.signals.samples)
-
-
-def _sampled(log_probs_nv: Tensor, targets_n: Tensor) -> Tensor:
-    found = log_probs_nv.gather(1, targets_n.clamp_min(0)[:, None])[:, 0]
-    return found.masked_fill_(targets_n == NO_TARGET, torch.nan)
-
-
-def _tail(log_probs_nv: Tensor, listed: _Listed, signals: Signals) -> Tensor:
-    """Log-sum-exp of what was not listed. Never log1p(-sum): in f32 that loses what is small."""
-    union = signals.tail is TailOf.UNION
-    if listed.topk is not None and signals.tail in (TailOf.UNION, TailOf.TOPK):
-        log_probs_nv.scatter_(1, listed.topk, -torch.inf)
-    if listed.candidates is not None and signals.tail in (TailOf.UNION, TailOf.CANDIDATES):
-        log_probs_nv[listed.candidates] = -torch.inf
-    if union and listed.samples is not None:
-        log_probs_nv.scatter_(1, listed.samples, -torch.inf)
-    if union and listed.targets is not None:
-        rows = (listed.targets != NO_TARGET).nonzero()[:, 0]
-        log_probs_nv[rows, listed.targets[rows]] = -torch.inf
-    return log_sum_exp(log_probs_nv)
+def _leave_out(logits_nv: Tensor, listed: _Listed, tail: TailOf) -> None:
+    """Overwrites what was listed, so that the tail is a sum of the rest. Never log1p(-sum): in f32 that loses what is small."""
+    union = tail is TailOf.UNION
+    if listed.topk_nk is not None and tail in (TailOf.UNION, TailOf.TOPK):
+        logits_nv.scatter_(1, listed.topk_nk, -torch.inf)
+    if listed.candidates is not None and tail in (TailOf.UNION, TailOf.CANDIDATES):
+        logits_nv[listed.candidates] = -torch.inf
+    if union and listed.samples_nd is not None:
+        logits_nv.scatter_(1, listed.samples_nd, -torch.inf)
+    if union and listed.targets_n is not None:
+        at_n1 = listed.targets_n.clamp_min(0)[:, None]
+        kept_n1 = logits_nv.gather(1, at_n1).masked_fill_((listed.targets_n != NO_TARGET)[:, None], -torch.inf)
+        logits_nv.scatter_(1, at_n1, kept_n1)
