@@ -158,6 +158,7 @@ bench-scoring: install ## What a teacher's doors and its readout cost, in time a
 .PHONY: bench-vllm
 bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weights, and its doors (BENCH_ARGS="--parts p2a" chooses)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm $(BENCH_ARGS)
+	.venv-vllm/bin/python -m benchmarks.side_by_side
 
 .PHONY: bench-vllm-ways
 bench-vllm-ways: install-vllm ## The ways to scores that vLLM offers, each tried on its CPU build

@@ -1,8 +1,8 @@
 """`python -m benchmarks.bench_vllm`, in .venv-vllm: the vllm engine against stock vLLM, and its doors, on vLLM's CPU build.
 
-P2 holds the service against stock vLLM's own server on the same weights (a random Qwen3, SmolLM2), client included. P1 holds gRPC
-and the queue against the same engine called in this process. P4 draws and scores rollouts of SmolLM2 at once, on vLLM both. P5
-counts the tokens computed for a group of growing rollouts. N1 is how far scores of one token are apart.
+P2 holds the service, on the vllm and on the hf engine, against stock vLLM's own server on the same weights, client included. P1
+holds gRPC and the queue against the same engine called in this process. P4 draws and scores rollouts of SmolLM2 at once, on vLLM
+both. P5 counts the tokens computed for a group of growing rollouts. N1 is how far scores of one token are apart.
 
 `--parts` names some of them; each writes what it found into `benchmarks/results/vllm.json` when it is through, and leaves what
 is there of the others.
@@ -28,7 +28,7 @@ TOLD = ("tokens_per_s", "ratios", "engine_s", "bytes_per_token", "stock_settings
 def options_of() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all of them")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each side of P1 and P2a (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each side of P1.grpc and P2a (default: 3)")
     parser.add_argument("--sequences", type=int, default=SEQUENCES, help=f"of 512 tokens in a turn (default: {SEQUENCES})")
     parser.add_argument("--rollouts", type=int, default=32, help="rollouts of P4 (default: 32)")
     parser.add_argument("--rounds", type=int, default=10, help="batch orders and chunkings of N1 (default: 10)")

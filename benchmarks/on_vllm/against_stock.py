@@ -1,15 +1,17 @@
-"""P2: the teacher service, asked through gRPC to arrays, against stock vLLM's own server on the same weights.
+"""P2: the teacher service on either engine, asked through gRPC to arrays, against stock vLLM's own server on the same weights.
 
 Stock is asked for `prompt_logprobs=64` on /v1/completions with token ids, in the better of one request for all and one for each;
 what its client pays is only `orjson.loads`, not the way from its maps into arrays. It has no candidates of the caller's own on a
-CPU: ours are held against its top-64. The two take turns on fresh sequences.
+CPU: ours are held against its top-64. All take turns on fresh sequences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Sequence as Items
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,12 +25,14 @@ from preceptor.client import AsyncTeacherClient
 from preceptor.types import Grade, Scored
 
 WARM_SEQUENCES = 4
+ENGINES: Mapping[str, Mapping[str, Any]] = {"hf": {}, "vllm": {"block_size": 32}}
+SUFFIXES = {"hf": "", "vllm": ".vllm"}  # of ids
 Ask = Callable[[Items[list[int]]], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """A model both sides serve, with the same memory for keys and values, and how much they are asked."""
+    """A model that all sides serve, with the same memory for keys and values where it is vLLM's, and how much they are asked."""
 
     folder: Path
     what: str
@@ -39,9 +43,9 @@ class Contest:
 
 
 class Turns:
-    """Tokens a second and bytes a token of both sides."""
+    """Tokens a second and bytes a token of every side; ours are called "engine signal"."""
 
-    def __init__(self, stock: StockClient, ours: AsyncTeacherClient, signals: Items[str]) -> None:
+    def __init__(self, stock: StockClient, ours: Mapping[str, AsyncTeacherClient], signals: Items[str]) -> None:
         self._ways: dict[str, Ask] = {"one request": stock.together, "one request each": stock.side_by_side}
         self._ours, self._signals = ours, signals
         self.speeds: dict[str, list[float]] = {}
@@ -57,20 +61,20 @@ class Turns:
         for _ in range(2):  # the first call of a server pays for its caches
             for name, ask in self._ways.items():
                 seconds[name] = (await timed(ask(sequences.tolist())))[1]
-            for signal in self._signals:
-                checked(await self._ours.score(NAME, ITEMS[signal](sequences), deadline_s=DEADLINE_S))
+            for client, signal in product(self._ours.values(), self._signals):
+                checked(await client.score(NAME, ITEMS[signal](sequences), deadline_s=DEADLINE_S))
         self.stock_way = min(seconds, key=seconds.__getitem__)
 
     async def take(self, seed: int, count: int) -> None:
         sequences = drawn(seed, count)
         reply, seconds = await timed(self._ways[self.stock_way](sequences.tolist()))
         self._note("stock", count, seconds, reply.body_bytes)
-        for name in self._signals:
-            outcomes, seconds = await timed(self._ours.score(NAME, ITEMS[name](sequences), deadline_s=DEADLINE_S))
+        for (engine, client), signal in product(self._ours.items(), self._signals):
+            outcomes, seconds = await timed(client.score(NAME, ITEMS[signal](sequences), deadline_s=DEADLINE_S))
             scored = checked(outcomes)
-            self._note(name, count, seconds, reply_bytes(scored))
-            self.split_s[name] = split_of(scored)
-            if name == "topk":
+            self._note(f"{engine} {signal}", count, seconds, reply_bytes(scored))
+            self.split_s[f"{engine} {signal}"] = split_of(scored)
+            if signal == "topk":
                 self.apart_nats = max(self.apart_nats, difference(reply, scored))
 
     def _note(self, name: str, count: int, seconds: float, size: int) -> None:
@@ -107,14 +111,17 @@ def difference(reply: Reply, scored: Items[Scored]) -> float:
 
 
 async def turns_of(contest: Contest, root: Path) -> Turns:
-    """Both servers up, each on all cores, never asked at once."""
-    options = {"engine": "vllm", "folder": str(contest.folder), "threads": CORES, "dtype": "f32", "block_size": 32}
-    async with (
-        stock_server(contest.folder, root / "stock.log", contest.cache_bytes) as stock,
-        teacher_house(root / "house", {**options, "kv_cache_memory_bytes": contest.cache_bytes}) as (doors, _),
-        AsyncTeacherClient(doors.grpc) as client,
-    ):
-        turns = Turns(stock, client, contest.signals)
+    """All servers up, each on all cores, never asked at once."""
+    common = {"folder": str(contest.folder), "threads": CORES, "dtype": "f32"}
+    async with AsyncExitStack() as up:
+        stock = await up.enter_async_context(stock_server(contest.folder, root / "stock.log", contest.cache_bytes))
+        ours: dict[str, AsyncTeacherClient] = {}
+        for engine, further in ENGINES.items():
+            cache = {"kv_cache_memory_bytes": contest.cache_bytes} if engine == "vllm" else {}
+            house = teacher_house(root / engine, {"engine": engine, **common, **further, **cache})
+            doors, _ = await up.enter_async_context(house)
+            ours[engine] = await up.enter_async_context(AsyncTeacherClient(doors.grpc))
+        turns = Turns(stock, ours, contest.signals)
         await turns.warm_up()
         for turn in range(contest.repeats):
             await turns.take(turn + 1, contest.sequences)
@@ -124,10 +131,9 @@ async def turns_of(contest: Contest, root: Path) -> Turns:
 def detail_of(contest: Contest, turns: Turns) -> dict[str, Any]:
     return {
         "model": contest.what,
-        "engine": "vllm",
         "items": f"{contest.sequences} x {TOKENS} tokens, k = {TOPK}, sampled; ours in f16",
         "tokens_per_s": {name: round(median(values)) for name, values in turns.speeds.items()},
-        "ratios": {name: [round(one, 2) for one in sorted(turns.ratios(name))] for name in contest.signals},
+        "ratios": {name: [round(one, 2) for one in sorted(turns.ratios(name))] for name in turns.split_s},
         "engine_s": turns.split_s,
         "bytes_per_token": {name: round(size, 1) for name, size in turns.bytes.items()},
         "stock_settings": f"{turns.stock_way}; {' '.join(settings(contest.cache_bytes))}",
@@ -138,16 +144,24 @@ def detail_of(contest: Contest, turns: Turns) -> dict[str, Any]:
 
 async def p2a(contest: Contest, root: Path) -> list[Result]:
     turns = await turns_of(contest, root)
-    detail, speed = detail_of(contest, turns), {name: median(turns.ratios(name)) for name in contest.signals}
-    bytes_ratio = turns.bytes["topk"] / turns.bytes["stock"]
-    return [
-        Result("P2a.topk.vllm", "tokens/s over stock vLLM, top-64", speed["topk"], 4, "higher", detail),
-        Result("P2a.candidates.vllm", "tokens/s over stock's top-64, own ids", speed["candidates"], 6, "higher", detail),
-        Result("P2a.bytes.vllm", "bytes a token over stock's", bytes_ratio, 0.1, "lower", detail),
-    ]
+    found: list[Result] = []
+    for engine, suffix in SUFFIXES.items():
+        detail = {"engine": engine, **detail_of(contest, turns)}
+        speed = {name: median(turns.ratios(f"{engine} {name}")) for name in contest.signals}
+        bytes_ratio = turns.bytes[f"{engine} topk"] / turns.bytes["stock"]
+        found += [
+            Result(f"P2a.topk{suffix}", "tokens/s over stock vLLM, top-64", speed["topk"], 4, "higher", detail),
+            Result(f"P2a.candidates{suffix}", "tokens/s over stock's top-64, own ids", speed["candidates"], 6, "higher", detail),
+            Result(f"P2a.bytes{suffix}", "bytes a token over stock's", bytes_ratio, 0.1, "lower", detail),
+        ]
+    return found
 
 
 async def p2b(contest: Contest, root: Path) -> list[Result]:
     turns = await turns_of(contest, root)
     what = f"tokens/s over stock vLLM, top-64, {contest.what}"
-    return [Result("P2b.vllm", what, median(turns.ratios("topk")), 1.3, "higher", detail_of(contest, turns))]
+    detail, speed = detail_of(contest, turns), {name: median(turns.ratios(f"{name} topk")) for name in SUFFIXES}
+    return [
+        Result(f"P2b{suffix}", what, speed[engine], 1.3, "higher", {"engine": engine, **detail})
+        for engine, suffix in SUFFIXES.items()
+    ]
