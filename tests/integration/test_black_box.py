@@ -61,7 +61,7 @@ class KeepBatches:
 
 def environ_of(runs: Path, provider: StandIn) -> dict[str, str]:
     """What the services read: the provider is the only teacher."""
-    runs.mkdir()
+    runs.mkdir(exist_ok=True)
     judge = {"engine": "api", "base_url": provider.base_url, "model": "m", "private_hosts": ["127.0.0.1"]}
     (runs / "teachers.yaml").write_text(yaml.safe_dump({"teachers": {"tiny-judge": judge}}))
     student = f"tiny={ROOT / 'examples' / 'tiny' / 'student'}"
@@ -69,13 +69,13 @@ def environ_of(runs: Path, provider: StandIn) -> dict[str, str]:
     return {**teachers, "PRECEPTOR_ROLLOUT_MODEL": student, "PRECEPTOR_STUDENT_MODEL": student}
 
 
-async def learn(runs: Path, provider: StandIn, control: Control = "none") -> list[dict]:
+async def learn(runs: Path, provider: StandIn, control: Control = "none", *, resume: bool = False) -> list[dict]:
     """A run over all services in this process; the events it told."""
     environ = environ_of(runs, provider)
     recipe = load_recipe(ROOT / "recipes" / "tiny-verbal.yaml", OVERRIDES)
     plan = RunPlan("bb", "local", compile_recipe(recipe), training_prompts(recipe), evaluation_items(recipe), control)
     async with in_this_process(ClientSettings(), runs, environ=environ) as ports:
-        await Learner(plan, ports, RunFolder.of(runs, "bb")).run()
+        await Learner(plan, ports, RunFolder.of(runs, "bb"), resume=resume).run()
     return [json.loads(line) for line in (runs / "bb" / "events.jsonl").read_text().splitlines()]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from preceptor import wire
 from preceptor.error_details import error_of
-from preceptor.errors import Corrupt
+from preceptor.errors import BudgetSpent, Corrupt
 from preceptor.journal import LearnerJournal, RolloutKey, RowsReceived, TaskOpened
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan
@@ -72,6 +72,8 @@ class GradeDesk:
         self._hooks.reached("verdict journaled")
         failed = [(task, error_of(result.error)) for task, result in answers if result.HasField("error")]
         for task, error in failed:
+            if isinstance(error, BudgetSpent):
+                raise error  # the next rollouts would fare no better: the run stops, and goes on where it was
             if not error.retryable:
                 await self._desk.give_up(task.rollout, error)
         if passing := [error for _, error in failed if error.retryable]:

@@ -32,7 +32,8 @@ from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
-from preceptor_teacher.api import ChatReply, Message, Payer
+from preceptor_teacher.api import ChatClient, ChatReply, Message, Payer
+from preceptor_teacher.api.meters import ProviderCollector
 from preceptor_teacher.billing import count_calls, counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
@@ -87,6 +88,7 @@ class TeacherService:
         self._grace_s = 0.0
         self._teachers: dict[str, Teacher] = {}
         self._judges: list[Judge] = []
+        self._clients: dict[str, ChatClient] = {}
         self._cache: ScoreCache | None = None
         self._worker_name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._pools: dict[str, EnginePool] = {}
@@ -128,6 +130,7 @@ class TeacherService:
             watch_cache(self._cache, context)
         self._desk = StatusDesk(self._pools, self._scoring_names, self._worker_name, context, self._queue)
         context.meters.registry.register(StatusCollector(self._desk))
+        context.meters.registry.register(ProviderCollector(self._clients))
         for spec in self._specs or await asyncio.to_thread(teachers_of, settings):  # a model of a hub may be downloaded
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec):
@@ -149,6 +152,7 @@ class TeacherService:
         judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
+        self._clients[spec.name] = judge.client
 
     def _open_accounts(self, context: ServiceContext, settings: TeacherSettings) -> None:
         """Quotas and usage, shared with the other workers where the operator has given them a server."""

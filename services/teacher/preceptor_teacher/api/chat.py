@@ -58,6 +58,7 @@ class ChatClient:
         self.breaker = Breaker(options.breaker_failures, options.breaker_open_s)
         self.allowance = RetryAllowance(options.retry_share)
         self.outcomes: Counter[str] = Counter()
+        self.spent = Spent()  # of this process
         self._rates = Rates(name, options, desk or Desk(None))
         self._together = Together()
         self._slots = asyncio.Semaphore(options.max_concurrency)
@@ -70,6 +71,11 @@ class ChatClient:
         if wait_s := self.breaker.look_s(_now_s()):
             return f"{self._trouble}; the circuit is {self.breaker.state}, next trial in {wait_s:.0f} s"
         return self._trouble
+
+    @property
+    def joined(self) -> int:
+        """Requests that shared one that was under way."""
+        return self._together.joined
 
     async def complete(
         self,
@@ -151,6 +157,7 @@ class ChatClient:
     async def _settle(self, call: int, sent: Sent, spent: Spent, key: bytes, payer: Payer) -> ChatReply:
         self._hooks.reached(points.SENT)
         self._book(payer, spent)
+        self.spent += spent
         if sent.parsed is None:
             assert sent.error is not None, "an attempt ends with a reply or an error"
             self.outcomes[str(sent.error.code).lower()] += 1

@@ -16,7 +16,7 @@ from preceptor.queue.quotas import PROVIDER_REQUESTS, PROVIDER_TOKENS, QuotaLimi
 from preceptor_serving.quotas import Desk
 from preceptor_teacher.api.options import ApiOptions
 
-LOOK_S = 0.25  # where nobody knows when there will be room
+LOOK_S, LONGEST_LOOK_S = 0.25, 0.5  # requests that took less than was reserved for them leave room before their minute ends
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Rates:
                 hold = await self._desk.reserve(self._teacher, name, limits, tokens=most, places=places, effect=effect)
                 break
             except Exhausted as full:
-                await asyncio.sleep(full.retry_after_s or LOOK_S)
+                await asyncio.sleep(min(full.retry_after_s or LOOK_S, LONGEST_LOOK_S))
         try:
             yield
         finally:
