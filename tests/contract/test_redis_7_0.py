@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from preceptor.local.valkey import EmbeddedValkey
+from preceptor.queue.redis import RedisQueue
 from preceptor.queue.redis.loading import FOLDER
+from preceptor_serving.auth.redis_acl import acl_user
 
 OLDEST = (7, 0, 0)
 CALLS = re.compile(r"redis\.p?call\(('[A-Z]+'[^)]*(?:\([^)]*\)[^)]*)*)\)")
@@ -48,13 +50,22 @@ def options(arguments: list[Any], known: tuple[int, ...]) -> Iterator[tuple[str,
 
 
 @pytest.fixture(scope="module")
-def docs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    commands = sorted({command for command, _ in spoken()})
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
-        client: Any = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
-        client.response_callbacks.pop("COMMAND", None)  # it reads only the replies of COMMAND itself
-        reply = flat(client.execute_command("COMMAND", "DOCS", *commands))
-        client.close()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+@pytest.fixture(scope="module")
+def docs(server: EmbeddedValkey) -> dict[str, dict[str, Any]]:
+    return told(server, sorted({command for command, _ in spoken()}))
+
+
+def told(server: EmbeddedValkey, commands: list[str]) -> dict[str, dict[str, Any]]:
+    """What the server says of commands, and of subcommands as `client|setname`."""
+    client: Any = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
+    client.response_callbacks.pop("COMMAND", None)  # it reads only the replies of COMMAND itself
+    reply = flat(client.execute_command("COMMAND", "DOCS", *commands))
+    client.close()
     return {name.upper(): flat(found) for name, found in reply.items()}
 
 
@@ -67,6 +78,28 @@ def test_every_command_and_option_is_as_old_as_redis_7_0(docs: dict[str, dict[st
         if option:
             known = min(age for token, age in options(about["arguments"], known) if token == option)
         assert known <= OLDEST, f"{command} {option} is known since {known}"
+
+
+def test_every_right_of_a_tenants_user_is_of_a_command_as_old_as_redis_7_0(server: EmbeddedValkey) -> None:
+    """A server refuses a whole line for one word that it does not know."""
+    words = {word for rule in acl_user("acme", "secret").rules for word in re.findall(r"\+([a-z|]+)", rule)}
+    assert {"evalsha", "client|setname", "xrange"} <= words
+    known = told(server, sorted(words))
+    assert {word for word in words if since(known[word.upper()]["since"]) > OLDEST} == set()
+
+
+async def test_nothing_else_is_said_on_the_way(server: EmbeddedValkey) -> None:
+    """Whatever the client's library likes to say of itself: a connection that has run a script has said no newer command."""
+    client: Any = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
+    client.config_resetstat()
+    queue = await RedisQueue.connect(server.url, password=server.password)
+    await queue.ready_bands("teacher")
+    await queue.close()
+    said = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+    client.close()
+    assert "evalsha" in said
+    known = told(server, sorted(said))
+    assert {name for name in said if since(known[name.upper()]["since"]) > OLDEST} == set()
 
 
 def test_the_check_would_find_a_newer_option(docs: dict[str, dict[str, Any]]) -> None:

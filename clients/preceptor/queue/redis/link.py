@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import count
 from typing import Any, TypeVar, cast
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff, NoBackoff
 
@@ -32,7 +34,7 @@ PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISC
 """Refusals of a server that is starting, failing over, short of disk or busy: they pass."""
 
 
-ACL_IN_SCRIPT = "ACL failure in script"
+ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script")  # newer servers; Redis 7.0
 _NOT_ALLOWED = (exceptions.AuthorizationError, exceptions.NoPermissionError)
 
 
@@ -57,10 +59,17 @@ def open_client(url: str, password: str | None, patience: Patience, *, name: str
         "retry": Retry(NoBackoff(), 0),
         "client_name": name,
         "protocol": 2,
+        **_no_introduction(),
     }
     make_pool = cast("Callable[..., BlockingConnectionPool]", BlockingConnectionPool.from_url)  # pyright: ignore[reportUnknownMemberType]
     pool = make_pool(url, max_connections=patience.connections, timeout=patience.total_s, **options)
     return Redis.from_pool(pool)
+
+
+def _no_introduction() -> dict[str, None]:
+    """Without CLIENT SETINFO, which Redis 7.0 does not know; older releases of redis have two names for that."""
+    known = signature(AbstractConnection.__init__).parameters
+    return {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
 
 
 class Link:
@@ -181,7 +190,7 @@ def _in_our_words(error: Exception) -> PreceptorError:
     match error:
         case exceptions.AuthenticationError():
             return Unauthenticated(f"the queue's server refuses the password: {said}", hint="set redis_password")
-        case exceptions.ResponseError() if isinstance(error, _NOT_ALLOWED) or ACL_IN_SCRIPT in said:
+        case exceptions.ResponseError() if isinstance(error, _NOT_ALLOWED) or any(sign in said for sign in ACL_IN_SCRIPT):
             return PermissionDenied(
                 f"the queue's server does not allow this: {said}", hint="see docs/redis.md for the ACL it needs"
             )

@@ -15,7 +15,7 @@ from preceptor.errors import InvalidArgument
 from preceptor.limits import check_name
 from preceptor.queue.keys import VERSION
 
-SESSION = "auth client|setinfo client|setname hello info ping quit time"
+SESSION = "auth client|setname hello info ping quit time"
 SCRIPTS = "eval evalsha"
 CHANNELS = "publish subscribe unsubscribe"
 OWN_KEYS = "del get hget hmget hset pexpire sadd srem unlink xdel xlen xrange xrevrange xtrim zadd zrem"

@@ -66,5 +66,6 @@ def _options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # else a second service on the same port silently shares its calls
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ]
