@@ -66,7 +66,7 @@ def item(number: int) -> ScoreItem:
 async def teacher(server: EmbeddedValkey, keys: Path) -> AsyncGenerator[RunningService]:
     """One of any number of teachers on the same server; without a score cache, so that every item is work."""
     spec = TeacherSpec(EngineSpec("fake", "fake", {"name": "fake"}), ())
-    service = TeacherService((spec,), lambda spec, _: InlineEngine(lambda: FakeEngine(FakeOptions(**spec.options))))
+    service = TeacherService((spec,), lambda spec, context: InlineEngine(lambda: FakeEngine(FakeOptions(**spec.options))))
     wanted = TeacherSettings(
         grpc_port=0,
         rest_port=0,
@@ -263,7 +263,7 @@ async def test_it_reads_and_changes_nothing_of_others(server: EmbeddedValkey, cl
         ("SUBSCRIBE", THEIRS.out),
         ("PUBLISH", THEIRS.out, ""),
     ):
-        with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission|The user executing the script can.t"):
+        with pytest.raises(redis.ResponseError, match=r"(?i)permission|The user executing the script can.t"):
             raw.execute_command(*command)
     raw.close()
     info = client.hget(THEIRS.task("task-1"), "state")

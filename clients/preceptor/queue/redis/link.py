@@ -68,7 +68,7 @@ def open_client(url: str, password: str | None, patience: Patience, *, name: str
 
 def _no_introduction() -> dict[str, None]:
     """Without CLIENT SETINFO, which Redis 7.0 does not know; older releases of redis have two names for that."""
-    known = signature(AbstractConnection.__init__).parameters
+    known = signature(cast("Callable[..., None]", AbstractConnection.__init__)).parameters  # pyright: ignore[reportUnknownMemberType]
     return {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
 
 
