@@ -30,7 +30,8 @@ from benchmarks.scoring.models import Shape, save_random_qwen3
 from benchmarks.scoring.readouts import TOPK, WAYS, interleaved_s, make_case
 from preceptor.client import AsyncTeacherClient, ScoreItem
 from preceptor.types import Grade, Scored, Sequence, Want
-from preceptor_teacher.engines.hf import HfEngine, create
+from preceptor_teacher.engines.hf import create
+from preceptor_teacher.engines.hf.engine import HfEngine
 
 BUNDLED = Path(__file__).parents[1] / "examples" / "tiny" / "teacher"
 BIG = Shape(hidden=256, layers=4, vocabulary=49_152)

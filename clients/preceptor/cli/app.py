@@ -70,7 +70,10 @@ def build_app(called: str | None) -> typer.Typer:
     for name, spec in COMMANDS.items():
         group, _, leaf = name.rpartition(" ")
         function = load_target(spec.target) if name == called else _not_loaded
-        (groups[group] if group else app).command(leaf, help=spec.help, short_help=spec.help)(function)
+        if name in groups:  # a command that has commands of its own, as `teachers` and `teachers render`
+            groups[name].callback(invoke_without_command=True, no_args_is_help=False)(function if name == called else _nothing)
+        else:
+            (groups[group] if group else app).command(leaf, help=spec.help, short_help=spec.help)(function)
     return app
 
 
@@ -118,6 +121,10 @@ def _global_options(
     ] = False,
 ) -> None:
     pass
+
+
+def _nothing() -> None:
+    """What a group does before one of its commands."""
 
 
 def _not_loaded() -> None:

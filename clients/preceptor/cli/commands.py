@@ -39,6 +39,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),
     "serve teacher": CommandSpec("preceptor.cli.serve:teacher", "Run the teacher service until it is stopped."),
     "teachers": CommandSpec("preceptor.cli.teachers:teachers", "What a teacher service serves, and whether its replicas agree."),
+    "teachers render": CommandSpec("preceptor_teacher.commands:render", "A teachers file as services for docker compose."),
     "status": CommandSpec("preceptor.cli.status:status", "How teachers stand: engines, and every job's queue."),
     "up": CommandSpec("preceptor.cli.up:up", "Start Valkey and the three services on this machine, until Ctrl-C."),
     "version": CommandSpec("preceptor.cli.version:version", "The version of Preceptor and of what it stands on."),
@@ -57,5 +58,6 @@ GROUPS: dict[str, str] = {
     "keys": "API keys of the services.",
     "recipes": "Recipes: methods as YAML files.",
     "serve": "Run one of the services.",
+    "teachers": "What a teacher service serves, and whether its replicas agree.",
 }
 """Group -> its one line in `--help`."""

@@ -17,6 +17,7 @@ from preceptor.cli.options import Json, parameter, with_flags
 from preceptor.cli.output import print_json, print_table, say
 from preceptor.cli.reaching import quiet_logs, reached, target_of
 from preceptor.client.agreement import replicas_behind
+from preceptor.client.routes import addresses_in
 from preceptor.client.teacher import AsyncTeacherClient
 from preceptor.config import ClientSettings, load
 from preceptor.errors import InvalidArgument
@@ -93,8 +94,8 @@ async def _looks(settings: ClientSettings, every_s: float) -> AsyncIterator[tupl
 
 
 async def _look(settings: ClientSettings) -> Snapshot:
-    """Every replica behind the teacher's address, at once."""
-    addresses = await replicas_behind(settings.teacher)
+    """Every replica behind the teachers' addresses, at once."""
+    addresses = [one for address in addresses_in(settings.teacher) for one in await replicas_behind(address)]
     found = await asyncio.gather(*(_ask(settings, address) for address in addresses))
     return Snapshot(time.monotonic(), dict(zip(addresses, found, strict=True)))
 

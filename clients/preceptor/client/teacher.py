@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from preceptor import wire
-from preceptor.client.channel import Target
-from preceptor.client.connected import Connected
+from preceptor.client.channel import Connection, Target
 from preceptor.client.grading import VERBAL, Graded, GradeOptions, grade_request, read_verdicts
 from preceptor.client.sync import SyncLoop
+from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
 from preceptor.types import GradeItem, ModelInfo, ModelRef, Scored, ScoreItem, TeacherStatus
 from preceptor_proto.v1 import teacher_pb2
 
-SERVICE = "preceptor.v1.Teacher"
 Result = Scored | PreceptorError
 """What became of one item: an error here is that item's alone."""
 
@@ -39,20 +38,23 @@ class ScoreOptions:
 NO_OPTIONS = ScoreOptions()
 
 
-class AsyncTeacherClient(Connected):
-    """Made and used inside one event loop. `target` is an address, or a `Target` with key and deadline."""
+class AsyncTeacherClient:
+    """Made and used inside one event loop. `target` is an address, or a `Target` with key and deadline.
+
+    Of several addresses (`A:50051,B:50051`), each with teachers of its own, a call goes to the one that has its teacher.
+    """
 
     def __init__(self, target: str | Target) -> None:
-        super().__init__(target)
-        self._describe = self.connection.unary(f"{SERVICE}/Describe", teacher_pb2.DescribeReply)
-        self._score = self.connection.unary(f"{SERVICE}/Score", teacher_pb2.ScoreReply)
-        self._grade = self.connection.unary(f"{SERVICE}/Grade", teacher_pb2.GradeReply)
-        self._status = self.connection.unary(f"{SERVICE}/Status", teacher_pb2.TeacherStatus)
+        self._doors = TeacherDoors(Target(target) if isinstance(target, str) else target)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the service; of several, the first one's."""
+        return next(iter(self._doors.connections.values()))
 
     async def describe(self, teacher: str = "", *, deadline_s: float | None = None) -> tuple[ModelInfo, ...]:
         """Versions of one teacher, newest first; of all teachers where none is named."""
-        request = teacher_pb2.DescribeRequest(teacher=teacher)
-        reply = await self.connection.call(self._describe, request, deadline_s=deadline_s)
+        reply = await self._doors.describe(teacher_pb2.DescribeRequest(teacher=teacher), deadline_s=deadline_s)
         return tuple(wire.model_info_from_proto(info) for info in reply.teachers)
 
     async def score(
@@ -60,8 +62,7 @@ class AsyncTeacherClient(Connected):
     ) -> list[Result]:
         """One result for each item, in order. What is wrong with the whole request is raised."""
         listed = list(items)
-        request = score_request(teacher, listed, options)
-        reply = await self.connection.call(self._score, request, deadline_s=deadline_s)
+        reply = await self._doors.score(score_request(teacher, listed, options), deadline_s=deadline_s)
         return read_reply(reply, listed)
 
     async def grade(
@@ -69,13 +70,21 @@ class AsyncTeacherClient(Connected):
     ) -> list[Graded]:
         """One verdict for each item, in order, of a teacher that judges text. What is wrong with the whole request is raised."""
         request = grade_request(teacher, list(items), options)
-        reply = await self.connection.call(self._grade, request, deadline_s=deadline_s)
+        reply = await self._doors.grade(request, deadline_s=deadline_s)
         return read_verdicts(reply, len(request.items))
 
     async def status(self, *, deadline_s: float | None = None) -> TeacherStatus:
-        """How the service stands: engines, queues, what is wrong."""
-        reply = await self.connection.call(self._status, teacher_pb2.StatusRequest(), deadline_s=deadline_s)
-        return wire.teacher_status_from_proto(reply)
+        """How the service stands: engines, queues, what is wrong. Of several addresses each wants a client of its own."""
+        return wire.teacher_status_from_proto(await self._doors.status(deadline_s=deadline_s))
+
+    async def close(self) -> None:
+        await self._doors.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 class TeacherClient:

@@ -121,6 +121,15 @@ class TeacherSettings(SequenceSettings):
     teachers_file: Path | None = None
     """File (YAML) that maps the names of teachers to model folders, engines and their options."""
 
+    only: Text | None = None
+    """Names of teachers_file that this process serves, separated by commas; unset: all of them."""
+
+    replica: int = Field(default=0, ge=0)
+    """Which replica of its teachers this process is, from 0: it takes that one's GPUs; teachers with fewer are left out."""
+
+    gpus_from: Literal["file", "container"] = "file"
+    """file: an engine sees the GPUs that teachers_file names for it; container: those that its container was given."""
+
     score_cache_memory_bytes: int = Field(default=256 * MIB, ge=0)
     """Memory for scores that may be asked for again; 0: none."""
 
@@ -172,7 +181,7 @@ class RolloutSettings(SequenceSettings):
     """Versions of the weights that are kept in memory; others are loaded again when they are needed."""
 
     teacher: Text | None = None
-    """gRPC address of the teacher service that behaviour policies ask, host:port; unset: policies with a teacher are refused."""
+    """gRPC address of the teacher service that behaviour policies ask, several with commas; unset: such policies are refused."""
 
     teacher_api_key: SecretStr | None = None
     """Key that is sent to that teacher; what policies score is charged to its tenant."""
@@ -216,7 +225,7 @@ class ClientSettings(Settings):
     section: ClassVar[str] = "client"
 
     teacher: Text = f"{LOOPBACK}:{GRPC_PORTS['teacher']}"
-    """gRPC address of the teacher: host:port, or dns:///name:port to spread calls over replicas."""
+    """gRPC address of the teacher: host:port, dns:///name:port to spread calls over replicas, or several of them with commas."""
 
     rollout: Text = f"{LOOPBACK}:{GRPC_PORTS['rollout']}"
     """gRPC address of the rollout service."""

@@ -14,7 +14,7 @@ from preceptor.rpc_errors import from_rpc
 from preceptor_proto.v1 import rollout_pb2, student_pb2, teacher_pb2
 
 M = TypeVar("M", bound=Message)
-ROLLOUT, STUDENT, TEACHER = "preceptor.v1.Rollout", "preceptor.v1.Student", "preceptor.v1.Teacher"
+ROLLOUT, STUDENT = "preceptor.v1.Rollout", "preceptor.v1.Student"
 
 
 class Caller(Protocol):

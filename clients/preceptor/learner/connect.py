@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from preceptor.client.channel import Connection, Target
+from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config.settings import ClientSettings
 from preceptor.errors import ConfigurationError
-from preceptor.learner.callers import ROLLOUT, STUDENT, TEACHER, GrpcCaller, RolloutCalls, StudentCalls, TeacherCalls
+from preceptor.learner.callers import ROLLOUT, STUDENT, GrpcCaller, RolloutCalls, StudentCalls
 from preceptor.learner.ports import Ports
 from preceptor.queue.redis import RedisQueue
 
@@ -35,7 +36,7 @@ async def connected(settings: ClientSettings) -> AsyncGenerator[Ports]:
         yield Ports(
             RolloutCalls(await caller(settings.rollout, ROLLOUT)),
             StudentCalls(await caller(settings.student, STUDENT)),
-            TeacherCalls(await caller(settings.teacher, TEACHER)),
+            await stack.enter_async_context(TeacherDoors(_target(settings, settings.teacher), repeats=False)),
             queue,
             dict(writers),
         )

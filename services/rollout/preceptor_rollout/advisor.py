@@ -13,7 +13,8 @@ from contextlib import aclosing, suppress
 from typing import Protocol
 
 from preceptor import wire
-from preceptor.client.channel import Connection, Target
+from preceptor.client.channel import Target
+from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config.settings import RolloutSettings
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError, Unavailable, Unsupported, VersionGone
@@ -38,20 +39,10 @@ class TeacherPort(Protocol):
         ...
 
 
-class TeacherLink:
-    """The teacher service of the settings, over the light client: attempts, waits and deadlines are the client's."""
-
-    def __init__(self, settings: RolloutSettings, address: str) -> None:
-        key = settings.teacher_api_key.get_secret_value() if settings.teacher_api_key else None
-        self._connection = Connection(Target(address, key, max_message_bytes=settings.max_message_bytes))
-        self._score = self._connection.unary("preceptor.v1.Teacher/Score", teacher_pb2.ScoreReply)
-
-    async def score(self, request: teacher_pb2.ScoreRequest, *, deadline_s: float) -> teacher_pb2.ScoreReply:
-        """See `TeacherPort.score`."""
-        return await self._connection.call(self._score, request, deadline_s=deadline_s)
-
-    async def close(self) -> None:
-        await self._connection.close()
+def teacher_link(settings: RolloutSettings, address: str) -> TeacherDoors:
+    """A `TeacherPort` to the teacher service of the settings: attempts, waits and deadlines are the light client's."""
+    key = settings.teacher_api_key.get_secret_value() if settings.teacher_api_key else None
+    return TeacherDoors(Target(address, key, max_message_bytes=settings.max_message_bytes))
 
 
 def teacher_in_loop(request: rollout_pb2.GenerateRequest) -> Behaviour | None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preceptor import wire
+from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config.settings import RolloutSettings
 from preceptor.errors import ConfigurationError, Unavailable
 from preceptor.limits import check_name
 from preceptor.queue import Queue
 from preceptor.types import ModelInfo
 from preceptor_proto.v1 import rollout_pb2
-from preceptor_rollout.advisor import Advisor, TeacherLink, TeacherPort
+from preceptor_rollout.advisor import Advisor, TeacherPort, teacher_link
 from preceptor_rollout.calls import PIECES, RENDER, STUDENT
 from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
@@ -71,7 +72,7 @@ class RolloutService:
         self, queue: Queue | None = None, place_engine: PlaceEngine = in_child_process, teacher: TeacherPort | None = None
     ) -> None:
         self._queue, self._place_engine, self._teacher = queue, place_engine, teacher
-        self._link: TeacherLink | None = None
+        self._link: TeacherDoors | None = None
         self._opened: list[Queue] = []
         self._engine: EngineChannel | None = None
         self._roots: list[Path] = []
@@ -103,7 +104,7 @@ class RolloutService:
             self._queue = opened
             self._opened.append(opened)
         if self._teacher is None and settings.teacher:
-            self._teacher = self._link = TeacherLink(settings, settings.teacher)
+            self._teacher = self._link = teacher_link(settings, settings.teacher)
         context.lifecycle.loading(f"loading student {spec.name}")
         self._engine = engine = self._place_engine(spec, context)
         await engine.start()

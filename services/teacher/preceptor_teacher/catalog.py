@@ -7,7 +7,10 @@ teachers:
     dtype: f32                   # further keys are options of the engine
   big:
     hub: their/big@2c1a...       # instead of a folder: a model of a hub, with all 40 digits of its commit
-    device: cuda:0
+    engine: vllm
+    tensor_parallel_size: 2
+    gpus: [0, 1, 2, 3]           # two for each replica; see `placing`
+    replicas: 2
   judge:
     engine: api                  # grades text; see `preceptor_teacher.api.options`
     base_url: https://provider.example/v1
@@ -17,8 +20,8 @@ teachers:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,8 @@ from preceptor_serving.models.hub import folder_of, is_hub_id, parse_hub_id
 from preceptor_teacher.api import read_api_options
 from preceptor_teacher.judges import ENGINE as API_ENGINE
 from preceptor_teacher.judges import JudgeSpec
+from preceptor_teacher.options import check_keys
+from preceptor_teacher.placing import UNPLACED, Placement, check_gpus, take_placement
 
 DEFAULT_ENGINE = "hf"
 
@@ -44,6 +49,7 @@ class TeacherSpec:
 
     engine: EngineSpec
     aliases: tuple[str, ...] = ()
+    placement: Placement = UNPLACED
 
     @property
     def name(self) -> str:
@@ -55,8 +61,8 @@ Entry = TeacherSpec | JudgeSpec
 
 
 def teachers_of(settings: TeacherSettings) -> tuple[Entry, ...]:
-    """Those of the file, and the one of `model`; names and aliases are unique."""
-    specs: tuple[Entry, ...] = read_teachers(settings.teachers_file) if settings.teachers_file else ()
+    """Those of the file that this process is to serve, and the one of `model`; names and aliases are unique."""
+    specs = _chosen(read_teachers(settings.teachers_file), settings) if settings.teachers_file else ()
     if settings.model is not None:
         specs = (*specs, _from_flag(settings.model))
     if not specs:
@@ -66,16 +72,28 @@ def teachers_of(settings: TeacherSettings) -> tuple[Entry, ...]:
             hint="give NAME=FOLDER as --model of the service, PRECEPTOR_TEACHER_MODEL, or teacher.model in a file; "
             "or a teachers.yaml with --teachers-file",
         )
-    names = [name for spec in specs for name in (spec.name, *spec.aliases)]
-    for name in names:
-        check_name(name, "teachers")
-        if names.count(name) > 1:
-            raise ConfigurationError(f"two teachers are called {name!r}", field="teachers", value=name)
+    check_names(specs)
     return specs
 
 
-def read_teachers(path: Path) -> tuple[Entry, ...]:
-    """The teachers of a file."""
+def check_names(specs: Sequence[Entry]) -> None:
+    """Returns where every name and alias is one, and stands for one teacher alone."""
+    taken: set[str] = set()
+    for spec in specs:
+        for place, name in enumerate((spec.name, *spec.aliases)):
+            field = f"teachers.{spec.name}.aliases" if place else f"teachers.{spec.name}"
+            check_name(name, field)
+            if name in taken:
+                limit = "names and aliases that are each used once"
+                raise ConfigurationError(f"two teachers are called {name!r}", field=field, value=name, limit=limit)
+            taken.add(name)
+
+
+def read_teachers(path: Path, *, root: Path | None = None) -> tuple[Entry, ...]:
+    """The teachers of a file, after all checks that need no model.
+
+    With a `root` they are those of another machine, where the file lies in that folder: models of a hub stay ids.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -83,10 +101,40 @@ def read_teachers(path: Path) -> tuple[Entry, ...]:
     entries = content.get("teachers") if isinstance(content, dict) and content.keys() == {"teachers"} else None
     if not isinstance(entries, dict):
         raise ConfigurationError(f"{path} is no list of teachers", field="teachers_file", limit="one key: teachers, a mapping")
-    return tuple(_from_entry(str(name), entry, path.parent) for name, entry in entries.items())
+    folder, here = root or path.parent, root is None
+    specs = tuple(_from_entry(str(name), entry, folder, here=here) for name, entry in entries.items())
+    check_names(specs)
+    check_gpus({spec.name: spec.placement for spec in specs if isinstance(spec, TeacherSpec)})
+    return specs
 
 
-def _from_entry(name: str, entry: object, root: Path) -> Entry:
+def _chosen(specs: Sequence[Entry], settings: TeacherSettings) -> tuple[Entry, ...]:
+    """Those that `only` names, of the replica that this process is."""
+    only = [name.strip() for name in settings.only.split(",")] if settings.only is not None else [spec.name for spec in specs]
+    for name in only:
+        if name not in {spec.name for spec in specs}:
+            hint = did_you_mean(name, [spec.name for spec in specs])
+            raise ConfigurationError(f"the file has no teacher {name!r}", field="only", value=name, hint=hint)
+    wanted = [spec for spec in specs if spec.name in only]
+    there = [spec for spec in wanted if settings.replica < _replicas(spec)]
+    if not there:
+        most = max(map(_replicas, wanted), default=1)
+        raise ConfigurationError("no teacher has so many replicas", field="replica", value=settings.replica, limit=f"< {most}")
+    return tuple(_placed(spec, settings) for spec in there)
+
+
+def _replicas(spec: Entry) -> int:
+    return spec.placement.replicas if isinstance(spec, TeacherSpec) else 1
+
+
+def _placed(spec: Entry, settings: TeacherSettings) -> Entry:
+    """With the GPUs of its replica, where the file says which those are."""
+    if settings.gpus_from == "container" or not isinstance(spec, TeacherSpec):
+        return spec
+    return replace(spec, engine=replace(spec.engine, environ=spec.placement.environ_of(settings.replica)))
+
+
+def _from_entry(name: str, entry: object, root: Path, *, here: bool) -> Entry:
     if not isinstance(entry, Mapping):
         raise ConfigurationError(f"teacher {name} has no settings", field=f"teachers.{name}", limit="a mapping")
     options: dict[str, Any] = {str(key): value for key, value in entry.items()}
@@ -103,13 +151,22 @@ def _from_entry(name: str, entry: object, root: Path) -> Entry:
     others = tuple(str(alias) for alias in aliases)
     if engine == API_ENGINE:
         return JudgeSpec(name, read_api_options(name, options, root), others)
+    placement = take_placement(name, engine, options)
+    check_keys(name, engine, {key: value for key, value in options.items() if key != "hub"})
+    return TeacherSpec(EngineSpec(name, engine, {"name": name, **_located(name, options, root, here=here)}), others, placement)
+
+
+def _located(name: str, options: dict[str, Any], root: Path, *, here: bool) -> dict[str, Any]:
+    """The options with the folder of the model."""
     if "folder" in options and "hub" in options:
         raise ConfigurationError(f"teacher {name} has a folder and a hub", field=f"teachers.{name}.hub", limit="one of them")
     if "folder" in options:
-        options["folder"] = str(root / str(options["folder"]))
-    elif "hub" in options:
-        options["folder"] = _from_hub(str(options.pop("hub")), f"teachers.{name}.hub")[1]
-    return TeacherSpec(EngineSpec(name, engine, {"name": name, **options}), others)
+        return {**options, "folder": str(root / str(options["folder"]))}
+    if "hub" in options:
+        field, hub = f"teachers.{name}.hub", str(options["hub"])
+        folder = _from_hub(hub, field)[1] if here else str(parse_hub_id(hub, field))
+        return {**{key: value for key, value in options.items() if key != "hub"}, "folder": folder}
+    return options
 
 
 def _from_flag(text: str) -> TeacherSpec:

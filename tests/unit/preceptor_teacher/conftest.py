@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preceptor_teacher.engines.hf import HfEngine, create
+from preceptor_teacher.engines.hf import create
+from preceptor_teacher.engines.hf.engine import HfEngine
 from tests.support.models import random_llama, random_sliding, save
 
 

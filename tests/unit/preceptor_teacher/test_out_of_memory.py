@@ -11,7 +11,8 @@ import torch
 from preceptor.errors import TooLarge
 from preceptor.types import Scored, Sequence, TailOf, Want
 from preceptor_serving.engines.protocol import ScoreItem
-from preceptor_teacher.engines.hf import HfEngine, create
+from preceptor_teacher.engines.hf import create
+from preceptor_teacher.engines.hf.engine import HfEngine
 from preceptor_teacher.engines.hf.memory import if_it_fits, is_out_of_memory
 from preceptor_teacher.growing import Growth
 from tests.support.hf_scoring import assert_equal_bits, columns, scored

@@ -11,11 +11,14 @@ from preceptor.errors import Internal
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which engine to make, and with what options. The name is that of the served model, for logs and metrics."""
+    """Which engine to make, and with what options. The name is that of the served model, for logs and metrics.
+
+    `environ` is set for the engine's process alone, before anything is imported there."""
 
     name: str
     engine: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 class EngineChannel(Protocol):

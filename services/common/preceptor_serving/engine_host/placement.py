@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from preceptor.errors import Unsupported
 from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
 from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.engine_host.policy import HostPolicy
@@ -24,5 +25,13 @@ def in_child_process(spec: EngineSpec, context: ServiceContext) -> EngineChannel
 
 
 def in_this_process(spec: EngineSpec, context: ServiceContext) -> EngineChannel:
-    """In a thread: a crash takes everything with it."""
+    """In a thread: a crash takes everything with it, and what the environment says is everybody's."""
+    if spec.environ:
+        raise Unsupported(
+            f"{spec.name} is to see some GPUs only, which takes a process of its own",
+            field=f"teachers.{spec.name}.gpus",
+            value=", ".join(f"{name}={value}" for name, value in spec.environ.items()),
+            limit="engines in processes of their own",
+            hint="leave gpus away and say device, or run the services as processes",
+        )
     return InlineEngine(lambda: create_engine(spec.engine, spec.options))

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from typing import Any
 
 from preceptor.error_details import error_of
@@ -48,7 +48,7 @@ class EngineProcess:
     @classmethod
     async def spawn(cls, spec: EngineSpec, policy: HostPolicy) -> EngineProcess:
         """A process whose engine is loaded; raises the engine's own error where it could not be."""
-        process, streams = await _spawn_child()
+        process, streams = await _spawn_child(spec.environ)
         life = cls(spec, policy, process, streams)
         try:
             async with asyncio.timeout(policy.start_timeout_s):
@@ -188,13 +188,14 @@ class EngineProcess:
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _spawn_child() -> tuple[asyncio.subprocess.Process, Streams]:
+async def _spawn_child(environ: Mapping[str, str]) -> tuple[asyncio.subprocess.Process, Streams]:
     """A child in a session of its own, so that Ctrl-C on a terminal reaches the parent alone and drains in order."""
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", CHILD, str(theirs.fileno()), str(os.getpid())),
             pass_fds=(theirs.fileno(),),
+            env={**os.environ, **environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

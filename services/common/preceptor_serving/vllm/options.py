@@ -1,22 +1,18 @@
 """What every engine over vLLM can be told: a few names of ours, and vLLM's own engine arguments under their own names."""
 
-# pyright: reportMissingImports=false
-# vLLM is in an environment of its own.
-
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import Field
-from vllm import EngineArgs
 
 from preceptor.errors import ConfigurationError
 from preceptor.suggest import did_you_mean
 from preceptor_serving.engines.options import EngineOptions
 from preceptor_serving.models.folder import Dtype
+from preceptor_serving.vllm.arguments import installed_arguments
 
 REFUSED: dict[str, str] = {
     "model": "the folder says which model it is",
@@ -56,7 +52,7 @@ class VllmEngineOptions(EngineOptions):
         """Options from a configuration; the first wrong one is named."""
         ours = {name: value for name, value in options.items() if name in cls.model_fields and name != "engine_args"}
         theirs = {name: value for name, value in options.items() if name not in ours}
-        known = {field.name for field in dataclasses.fields(EngineArgs)} - cls.model_fields.keys()
+        known = installed_arguments() - cls.model_fields.keys()
         for name, value in theirs.items():
             if name in cls.refused:
                 raise _wrong(name, value, f"vLLM's {name} cannot be set: {cls.refused[name]}")

@@ -12,14 +12,17 @@ engine   the calls
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from preceptor_teacher.engines.hf.engine import HfEngine
-from preceptor_teacher.engines.hf.options import HfOptions
+if TYPE_CHECKING:
+    from preceptor_teacher.engines.hf.engine import HfEngine
 
-__all__ = ["HfEngine", "HfOptions", "create"]
+__all__ = ["create"]
 
 
 def create(options: Mapping[str, Any]) -> HfEngine:
-    """The factory that the engine registry names."""
+    """The factory that the engine registry names; torch is imported here, so that doors may read the options."""
+    from preceptor_teacher.engines.hf.engine import HfEngine
+    from preceptor_teacher.engines.hf.options import HfOptions
+
     return HfEngine(HfOptions.from_mapping(options))

@@ -15,7 +15,7 @@ REFUSED: dict[str, str] = REFUSED_BY_ALL | {
     "runner": "a teacher scores prompts",
     "convert": "a teacher scores prompts",
     "worker_extension_cls": "the readout is one, and there is room for one",
-    "data_parallel_size": "run a teacher process for each replica: workers of one queue share its work",
+    "data_parallel_size": "say replicas in the teachers file: a process for each, which share the work of one queue",
     "kv_transfer_config": "states behind a cache that others filled would be missing",
     "speculative_config": "a teacher draws no tokens",
 }
