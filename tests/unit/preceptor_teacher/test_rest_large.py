@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+
 import httpx
 import numpy as np
+import pytest
 
 from preceptor.client import ScoreItem
 from preceptor.types import Scored, Sequence, Want
+from preceptor_serving.doors import rest_json
 from preceptor_serving.doors.rest_pieces import BLOCK_CHARS
+from preceptor_teacher.rest import routes
 from tests.unit.preceptor_teacher.test_service import score, teacher
 
 ROWS, TOPK = 400, 60
+JSON = {"Content-Type": "application/json"}
 
 
 async def test_a_large_reply_is_streamed_and_says_what_grpc_says():
@@ -33,3 +39,24 @@ async def test_a_large_reply_is_streamed_and_says_what_grpc_says():
     for one in (first, last):
         assert np.array(one["rows"]["topk"]["ids"]).tolist() == known.rows.topk.ids.tolist()
         assert np.allclose(one["rows"]["sampled"], known.rows.sampled, atol=1e-6)
+
+
+async def test_a_large_body_is_read_and_converted_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch):
+    on_the_loop: dict[str, list[bool]] = {"read": [], "convert": []}
+
+    def watched(name, work):
+        def run(*inputs):
+            on_the_loop[name].append(threading.current_thread() is threading.main_thread())
+            return work(*inputs)
+
+        return run
+
+    monkeypatch.setattr(rest_json, "read_json", watched("read", rest_json.read_json))
+    monkeypatch.setattr(routes, "to_request", watched("convert", routes.to_request))
+    small = b'{"teacher": "fake", "items": [{"context": [1, 2], "response": [3]}], "want": {"sampled": true}}'
+    blanks = b" " * rest_json.LARGE_BYTES
+    async with teacher() as house, httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", timeout=60) as http:
+        replies = [await http.post("/v1/score", content=body, headers=JSON) for body in (small, small + blanks, b"[" + blanks)]
+    assert [reply.status_code for reply in replies] == [200, 200, 400]
+    assert replies[2].json()["field"] == "body", "what is wrong with a large one is told as of a small one"
+    assert on_the_loop == {"read": [True, False, False], "convert": [True, False]}

@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
 
@@ -24,6 +25,9 @@ from preceptor_serving.doors.rest_errors import Refused
 MAX_DEPTH = 32
 JSON_TYPE = "application/json"
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+LARGE_BYTES = 256 << 10  # some ten milliseconds of reading
+
+T = TypeVar("T")
 
 
 class JsonRequest(Request):
@@ -32,10 +36,17 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             try:
-                self._json = read_json(await self.body())
+                self._json = await beside_others(self, read_json, await self.body())
             except InvalidArgument as error:
                 raise Refused(error) from None  # FastAPI lets only HTTP exceptions through its body parser
         return self._json
+
+
+async def beside_others(request: Request, work: Callable[..., T], *inputs: Any) -> T:
+    """What `work` makes of a request's body: in a thread where that is large, so that others are answered meanwhile."""
+    if len(await request.body()) < LARGE_BYTES:
+        return work(*inputs)
+    return await asyncio.to_thread(work, *inputs)
 
 
 def check_headers(headers: Mapping[str, str]) -> None:

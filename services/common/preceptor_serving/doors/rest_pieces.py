@@ -40,6 +40,11 @@ def json_pieces(value: Any) -> Iterator[str]:
             yield json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
+def listed(values: Iterable[Any]) -> Pieces:
+    """A JSON list whose values are made one by one, when they are sent."""
+    return Pieces(_joined("[", (("", value) for value in values), "]"))
+
+
 def _joined(opening: str, entries: Iterable[tuple[str, Any]], closing: str) -> Iterator[str]:
     yield opening
     for index, (name, inner) in enumerate(entries):

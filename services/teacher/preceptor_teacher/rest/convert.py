@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -27,7 +26,7 @@ from preceptor.types import (
 )
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.doors.rest_errors import error_body
-from preceptor_serving.doors.rest_pieces import Pieces, json_pieces
+from preceptor_serving.doors.rest_pieces import listed
 from preceptor_teacher.rest.bodies import ItemBody, ScoreBody, WantBody
 
 
@@ -50,14 +49,7 @@ def to_request(body: ScoreBody) -> teacher_pb2.ScoreRequest:
 
 def to_answer(request: teacher_pb2.ScoreRequest, reply: teacher_pb2.ScoreReply) -> dict[str, Any]:
     """A `ScoreAnswer` whose results are made one by one, when they are sent: ten times the reply's bytes, as Python's numbers."""
-    return {"results": Pieces(_results(request, reply))}
-
-
-def _results(request: teacher_pb2.ScoreRequest, reply: teacher_pb2.ScoreReply) -> Iterator[str]:
-    for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
-        yield "," if index else "["
-        yield from json_pieces(_result(item, result))
-    yield "]"
+    return {"results": listed(_result(item, result) for item, result in zip(request.items, reply.results, strict=True))}
 
 
 def teacher_answer(info: ModelInfo) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from preceptor import limits, wire
 from preceptor.error_details import error_of
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.doors.rest_errors import error_body
+from preceptor_serving.doors.rest_pieces import listed
 from preceptor_teacher.rest.bodies import Body, ErrorAnswer
 
 
@@ -98,8 +99,8 @@ def to_grade_request(body: GradeBody) -> teacher_pb2.GradeRequest:
 
 
 def to_grade_answer(reply: teacher_pb2.GradeReply) -> dict[str, Any]:
-    """A `GradeAnswer` as plain values."""
-    return {"results": [_result(result) for result in reply.results]}
+    """A `GradeAnswer` whose results are made one by one, when they are sent."""
+    return {"results": listed(_result(result) for result in reply.results)}
 
 
 def _result(result: teacher_pb2.GradeResult) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from preceptor_serving.auth.identity import Scope
+from preceptor_serving.doors.rest_json import beside_others
 from preceptor_serving.doors.rest_pieces import json_reply
 from preceptor_serving.doors.rest_routes import CurrentCall, door_router, needs
 from preceptor_teacher.rest.bodies import ErrorAnswer, ScoreAnswer, ScoreBody, TeachersAnswer
@@ -26,16 +27,17 @@ def teacher_router(service: TeacherService) -> APIRouter:
 
     @router.post("/v1/score", response_model=ScoreAnswer, responses=ERRORS)
     @needs(Scope.SCORE)
-    async def score(body: ScoreBody, call: CurrentCall) -> Response:
+    async def score(body: ScoreBody, call: CurrentCall, http: Request) -> Response:
         """Scores a batch of sequences; each item succeeds or fails alone."""
-        request = to_request(body)
+        request = await beside_others(http, to_request, body)
         return await json_reply(to_answer(request, await service.score(request, call)))
 
     @router.post("/v1/grade", response_model=GradeAnswer, responses=ERRORS)
     @needs(Scope.GRADE)
-    async def grade(body: GradeBody, call: CurrentCall) -> JSONResponse:
+    async def grade(body: GradeBody, call: CurrentCall, http: Request) -> Response:
         """Judges a batch of responses by text; each item succeeds or fails alone."""
-        return JSONResponse(to_grade_answer(await service.grade(to_grade_request(body), call)))
+        request = await beside_others(http, to_grade_request, body)
+        return await json_reply(to_grade_answer(await service.grade(request, call)))
 
     @router.get("/v1/teachers", response_model=TeachersAnswer, responses=ERRORS)
     @needs(Scope.SCORE)
