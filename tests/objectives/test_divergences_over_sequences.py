@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from preceptor.errors import ConfigurationError
-from tests.objectives.world import Rollout, V, expectation, gradient, loss_of, recipe, singles, world
+from tests.objectives.world import SIZES, Rollout, V, expectation, gradient, loss_of, recipe, singles, world
 from tests.unit.preceptor_student.divergence_cases import ALL, label
 
-SUPPORTS = {"everything": {"teacher_topk": 3}, "top and draw": {"teacher_topk": 1}, "top": {"teacher_topk": 1, "sampled": False}}
+SUPPORTS = {"everything": {"teacher_topk": V}, "top and draw": {"teacher_topk": 1}, "top": {"teacher_topk": 1, "sampled": False}}
 EXACT = {"rtol": 0, "atol": 1e-10}
 HERE = world(80)
 EVERY = [tokens for tokens, _ in HERE.sequences()]
@@ -41,7 +41,7 @@ def partition(here, tokens, row, support):
     chosen = set(teacher.argsort(descending=True)[: support["teacher_topk"]].tolist())
     if support.get("sampled", True):
         chosen.add(tokens[row])
-    outside = [token for token in range(V) if token not in chosen]
+    outside = [token for token in range(here.vocabulary) if token not in chosen]
     sides = (student, teacher)
     return tuple(torch.cat([one[sorted(chosen)], *([one[outside].sum()[None]] if outside else [])])[None] for one in sides)
 
@@ -55,12 +55,24 @@ def by_formula(here, case, support):
     return gradient(here, total)
 
 
-@pytest.mark.parametrize("how", SUPPORTS)
-@each
-def test_the_mean_gradient_over_all_responses_is_that_of_the_formula(case, how):
-    wanted = by_formula(HERE, case, SUPPORTS[how])
+def check(here, case, how):
+    support = {"teacher_topk": here.vocabulary} if how == "everything" else SUPPORTS[how]
+    wanted = by_formula(here, case, support)
     assert wanted.abs().max() > 1e-4
-    torch.testing.assert_close(mean_gradient(HERE, term(case, **SUPPORTS[how])), wanted, **EXACT)
+    torch.testing.assert_close(mean_gradient(here, term(case, **support)), wanted, **EXACT)
+
+
+@pytest.mark.parametrize("how", SUPPORTS)
+@pytest.mark.parametrize("size", SIZES)
+@each
+def test_the_mean_gradient_over_all_responses_is_that_of_the_formula(case, how, size):
+    check(world(80, **SIZES[size]), case, how)
+
+
+@pytest.mark.slow
+@each
+def test_over_all_343_responses_of_seven_tokens_and_three_rows(case):
+    check(world(82, length=3, vocabulary=7), case, "top and draw")
 
 
 @each

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from preceptor_student.term_loss import term_batch, term_loss
 from preceptor_student.terms import PreparedStep, bind, prepare
 
 V = 3
+SIZES = {"long": {"length": 3, "vocabulary": 3}, "wide": {"length": 2, "vocabulary": 7}}
 Tokens = tuple[int, ...]
 
 
@@ -49,9 +51,13 @@ class World:
     missing: frozenset[tuple[str, int]] = frozenset()  # (teacher, row) that has no score
     policy_shift: float = 0.0  # how far the logged policy column is from the behaviour column
 
+    @property
+    def vocabulary(self) -> int:
+        return self.student.shape[1]
+
     def rows(self, logits: Tensor, tokens: Tokens) -> Tensor:
         """Log-probabilities of each row of a response."""
-        return logits[[state(tokens[:at]) for at in range(len(tokens))]].log_softmax(-1)
+        return logits[[state(tokens[:at], self.vocabulary) for at in range(len(tokens))]].log_softmax(-1)
 
     def log_prob(self, tokens: Tokens, logits: Tensor | None = None) -> Tensor:
         """Of the whole response."""
@@ -60,22 +66,25 @@ class World:
 
     def sequences(self) -> Iterator[tuple[Tokens, float]]:
         """Every response and its probability when it is drawn."""
-        for tokens in product(range(V), repeat=self.length):
+        for tokens in product(range(self.vocabulary), repeat=self.length):
             yield tokens, float(self.log_prob(tokens, self.behaviour).detach().exp())
 
 
-def state(prefix: Tokens) -> int:
+def state(prefix: Tokens, vocabulary: int = V) -> int:
     """Prefixes numbered: shorter ones first."""
-    return sum(V**at for at in range(len(prefix))) + sum(token * V ** (len(prefix) - 1 - at) for at, token in enumerate(prefix))
+    place = 0
+    for token in prefix:
+        place = place * vocabulary + token
+    return sum(vocabulary**at for at in range(len(prefix))) + place
 
 
-def world(seed: int = 0, length: int = 3, **changes) -> World:
+def world(seed: int = 0, length: int = 3, vocabulary: int = V, **changes) -> World:
     """Random tables; teachers `tutor`, `twin` (the same again), `base`, and `judge` (which grades only)."""
     generator = torch.Generator().manual_seed(seed)
-    states = sum(V**at for at in range(length))
+    states = sum(vocabulary**at for at in range(length))
 
     def table() -> Tensor:
-        return torch.randn(states, V, generator=generator, dtype=torch.float64)
+        return torch.randn(states, vocabulary, generator=generator, dtype=torch.float64)
 
     student, tutor, base = table().requires_grad_(), table(), table()
     made = World(length, student, {"tutor": tutor, "base": base, "twin": tutor})
@@ -84,13 +93,18 @@ def world(seed: int = 0, length: int = 3, **changes) -> World:
 
 def recipe(*terms: dict, publish_every_steps: int = 2, samples: int = 2, **changes) -> CompiledRecipe:
     """A recipe for the world; rollouts may be stale, so that importance ratios are no dead knobs."""
+    return compile_recipe(recipe_from(values_of(*terms, publish_every_steps=publish_every_steps, samples=samples) | changes))
+
+
+def values_of(*terms: dict, publish_every_steps: int = 2, samples: int = 2) -> dict[str, Any]:
+    """The recipe as it would be written: every source and teacher that the terms speak of."""
     on = {one.get("on", "rollouts") for one in terms} | {
         one["pairs"]["params"]["rejected"] for one in terms if one.get("pairs", {}).get("op") == "source_pairs"
     }
-    sources = {name: {"max_response_tokens": 4, "samples_per_prompt": samples} for name in on}
+    sources: dict[str, dict[str, Any]] = {name: {"max_response_tokens": 4, "samples_per_prompt": samples} for name in on}
     if "demonstrations" in sources:
         sources["demonstrations"]["writer"] = "tutor"
-    values = {
+    return {
         "version": 1,
         "name": "tiny-world",
         "summary": "a test",
@@ -101,7 +115,6 @@ def recipe(*terms: dict, publish_every_steps: int = 2, samples: int = 2, **chang
         "optimizer": {"learning_rate": 1e-3},
         "schedule": {"steps": 3, "prompts_per_step": 1, "publish_every_steps": publish_every_steps},
     }
-    return compile_recipe(recipe_from(values | changes))
 
 
 def _mentions(value: object, name: str) -> bool:
@@ -119,7 +132,7 @@ def item_of(world: World, rollout: Rollout, compiled: CompiledRecipe) -> Item:
     """What the student service makes of a rollout whose teachers answered from their tables."""
     tokens = np.array(rollout.tokens)
     drawn = world.rows(world.student if world.behaviour is None else world.behaviour, rollout.tokens).detach().numpy()
-    column = drawn[np.arange(len(tokens)), tokens]
+    column: Any = drawn[np.arange(len(tokens)), tokens]  # in float64, where a service has float32
     return Item(
         ids=np.append(0, tokens),
         positions_r=np.arange(1, len(tokens) + 1),
@@ -127,12 +140,13 @@ def item_of(world: World, rollout: Rollout, compiled: CompiledRecipe) -> Item:
         group=rollout.group,
         weight=1.0,
         truncated=rollout.truncated,
-        scores={name: _scores(world, rollout, name, compiled) for name in compiled.teachers},
+        scores={name: scores_of(world, rollout, name, compiled) for name in compiled.teachers},
         drawn=Drawn(column + world.policy_shift, column, rollout.newest_step),
     )
 
 
-def _scores(world: World, rollout: Rollout, name: str, compiled: CompiledRecipe) -> ItemScores:
+def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecipe) -> ItemScores:
+    """A teacher's reply from its table. The student's own top tokens, where they are asked for, are those of its rows."""
     tokens, want = np.array(rollout.tokens), compiled.teachers[name].want
     reward = rollout.rewards.get(name)
     if want is None or name not in world.teachers:
@@ -141,6 +155,8 @@ def _scores(world: World, rollout: Rollout, name: str, compiled: CompiledRecipe)
     order = np.argsort(-teacher, axis=1, kind="stable")[:, : want.topk]
     outside = np.ones(teacher.shape, bool)
     np.put_along_axis(outside, order, False, 1)
+    listed = _own_top(world, rollout, compiled.sources[rollout.source].student_topk if want.log_candidates else 0)
+    np.put_along_axis(outside, listed, False, 1)
     if want.sampled:
         outside[np.arange(len(tokens)), tokens] = False
     with np.errstate(divide="ignore"):
@@ -152,10 +168,17 @@ def _scores(world: World, rollout: Rollout, name: str, compiled: CompiledRecipe)
         sampled_r=np.where(ok, teacher[np.arange(len(tokens)), tokens], np.nan),
         topk_ids_rk=order,
         topk_rk=np.take_along_axis(teacher, order, 1),
+        listed_ids_rc=listed,
+        listed_rc=np.take_along_axis(teacher, listed, 1) if listed.shape[1] else None,
+        listed_there_rc=np.ones(listed.shape, bool),
         tail_r=tail,
         reward=reward,
         entropy_r=-(np.exp(teacher) * teacher).sum(1),
     )
+
+
+def _own_top(world: World, rollout: Rollout, width: int) -> np.ndarray:
+    return np.argsort(-world.rows(world.student, rollout.tokens).detach().numpy(), axis=1, kind="stable")[:, :width]
 
 
 def prepared(
@@ -163,7 +186,7 @@ def prepared(
 ) -> tuple[PreparedStep, list[Item]]:
     """The step before any look at the student."""
     items = [item_of(world, one, compiled) for one in rollouts]
-    return prepare(bind(compiled.objective, step), items, V, step), items
+    return prepare(bind(compiled.objective, step), items, world.vocabulary, step), items
 
 
 def loss_of(world: World, compiled: CompiledRecipe, rollouts: Sequence[Rollout], step: int = 1, size: int = 100) -> Tensor:

@@ -8,27 +8,44 @@ from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schema import STUDENT, Recipe
 
+TYPED = {"sampled": "sampled", "support": "{op: support, params: {teacher_topk: 8}}", "entropy": "entropy"}
+"""Signals that can be named without knowing more than their name, as they are typed."""
 
-def _objective_reads(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+
+def _objective_reads(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     for one in terms:
         objective = one.objective.spec
         named = one.term.teacher is not None or one.signal is not None
         inherited = any(use.reading and not use.names_a_reading for use in one.uses)
         if objective.reads and not (objective.takes_advantage and not named):
-            yield from _teacher_is_read(one)
+            yield from _teacher_is_read(recipe, one)
         elif named and not inherited:
             fix = tuple(f"terms.{one.index}.{slot}=null" for slot in ("teacher", "signal"))
             why = f"{objective.name} reads no teacher, so these fields would change nothing"
             yield Finding(f"{one.where}.teacher", why, "remove teacher and signal", fix)
 
 
-def _teacher_is_read(one: ResolvedTerm) -> Iterator[Finding]:
+def _teacher_is_read(recipe: Recipe, one: ResolvedTerm) -> Iterator[Finding]:
     objective, known = one.objective.spec, " or ".join(sorted(one.objective.spec.reads))
     if one.term.teacher is None or one.signal is None:
         missing = "teacher" if one.term.teacher is None else "signal"
-        yield Finding(f"{one.where}.{missing}", f"{objective.name} learns from a teacher's signal", f"name a teacher and {known}")
+        why = f"{objective.name} learns from a teacher's signal"
+        yield Finding(f"{one.where}.{missing}", why, f"name a teacher and {known}", _naming_both(recipe, one))
     elif one.signal.spec.name not in objective.reads:
         yield Finding(f"{one.where}.signal", f"{objective.name} cannot read {one.signal.spec.name}", f"it reads {known}")
+
+
+def _naming_both(recipe: Recipe, one: ResolvedTerm) -> tuple[str, ...]:
+    """Overrides that name what is missing: the first teacher, and a signal for the objective and all who take the term's."""
+    readable = set(one.objective.spec.reads)
+    for use in one.uses:
+        own = use.op.spec.signals(use.op.params)
+        readable &= own if own and not use.names_a_reading else readable
+    signal = next((text for name, text in TYPED.items() if name in readable), "")
+    if not recipe.teachers or not (one.signal or signal):
+        return ()
+    teacher = () if one.term.teacher else (f"terms.{one.index}.teacher={next(iter(recipe.teachers))}",)
+    return teacher if one.signal else (*teacher, f"terms.{one.index}.signal={signal}")
 
 
 def _uses_read(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -44,7 +61,10 @@ def _reads(one: ResolvedTerm, use: ResolvedUse) -> Iterator[Finding]:
         if use.names_a_reading:
             yield Finding(use.where, f"{name} reads no teacher here, so teacher and signal would change nothing", "remove them")
     elif use.reading is None:
-        what = f"cannot read {one.signal.spec.name}" if one.signal else f"reads {wanted}, and none is named"
+        foreign = one.signal is not None and one.signal.spec.name not in readable
+        what = (
+            f"cannot read {one.signal.spec.name}" if one.signal and foreign else f"reads {wanted} of a teacher, and none is named"
+        )
         yield Finding(use.where, f"{name} {what}", f"it reads {wanted}: name a teacher and that signal in this slot")
     elif use.reading.signal.spec.name not in readable:
         yield Finding(f"{use.where}.signal", f"{name} cannot read {use.reading.signal.spec.name}", f"it reads {wanted}")

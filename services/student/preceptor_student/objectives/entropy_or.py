@@ -16,7 +16,8 @@ def apply(rows: TermRows, weight_n: Tensor, params: EntropyOrParams) -> Tensor:
     if not len(weight_n):
         return weight_n
     entropy_n, other_n = (_score(rows, name) for name in ("student_entropy", params.of))
-    return weight_n * (entropy_n + other_n - entropy_n * other_n)
+    either_n = 1 - (1 - entropy_n) * (1 - other_n)  # exactly 1 where one of them is: a rank is no matter of rounding
+    return weight_n * either_n
 
 
 def _score(rows: TermRows, name: str) -> Tensor:
