@@ -8,13 +8,15 @@ served). A victim's p95 is held against its p95 alone plus one full batch. Once 
 worker and on three.
 
 The `fake` engine takes as long as a model of a given speed without using a core, so that what is shared is the teacher and not
-this machine; `hf` is the bundled teacher on one thread for each worker. `make bench-sim` has the same in virtual time.
+this machine; `hf` is the bundled teacher on one thread. It has one case, equal weights on one worker, since more workers would
+only share the cores, and a shorter crowd, since it serves more requests a second. `make bench-sim` has the same in virtual time.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,7 @@ from benchmarks.wall.pool import pool
 from preceptor_teacher.pool import PoolPolicy
 
 BUNDLED = Path(__file__).parents[1] / "examples" / "tiny" / "teacher"
+HF_SECONDS = 20.0
 TOKENS, TINY_TOKENS = 800, 480  # of a request; the bundled teacher reads 512 at most
 
 
@@ -42,6 +45,8 @@ class Kind:
     options: Mapping[str, Any]
     size: Size
     tokens_per_s: float | None = None  # of a worker, where it is known better than by measuring
+    cases: Sequence[tuple[str, int]] = ()  # weights and workers; empty: all that are asked for
+    seconds: float = math.inf  # of the contended part at most
 
     def batch_s(self, measured_tokens_per_s: float) -> float:
         """What one full batch takes a worker."""
@@ -59,11 +64,17 @@ class Found:
 
 
 def kinds(tokens_per_s: float) -> dict[str, Kind]:
-    fake = {"engine": "fake", "tokens_per_s": tokens_per_s}
+    fake, hf = {"engine": "fake", "tokens_per_s": tokens_per_s}, {"folder": str(BUNDLED)}
     return {
         "fake": Kind(f"fake, {tokens_per_s:,.0f} tokens/s a worker", "", fake, Size(TOKENS, 61), tokens_per_s),
-        "hf": Kind("hf, bundled teacher", ".hf", {"folder": str(BUNDLED)}, Size(TINY_TOKENS, 261)),
+        "hf": Kind("hf, bundled teacher", ".hf", hf, Size(TINY_TOKENS, 261), cases=[("equal", 1)], seconds=HF_SECONDS),
     }
+
+
+def cases_of(kind: Kind, options: argparse.Namespace) -> list[tuple[str, int]]:
+    """Weights and workers, those that were asked for."""
+    asked = [(weights, workers) for workers in options.workers for weights in options.weights]
+    return [case for case in asked if not kind.cases or case in kind.cases]
 
 
 async def one_pool(kind: Kind, folder: Path, weights: Sequence[float], options: argparse.Namespace, workers: int) -> Found:
@@ -77,7 +88,7 @@ async def one_pool(kind: Kind, folder: Path, weights: Sequence[float], options: 
             ratios.append(await served_per_s(running, eight_jobs(kind.size), count) / alone_per_s[-1])
         per_s = median(alone_per_s)
         batch_s = kind.batch_s(per_s * kind.size.tokens / workers)
-        crowd = await contended(running, kind.size, weight, per_s, batch_s, options.seconds)
+        crowd = await contended(running, kind.size, weight, per_s, batch_s, min(options.seconds, kind.seconds))
     return Found(ratios, per_s, crowd, os.getloadavg()[0])
 
 
@@ -86,13 +97,12 @@ async def measure(options: argparse.Namespace) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="preceptor-sharing-") as root:
         for name in options.engines:
             kind, found = kinds(options.tokens_per_s)[name], dict[str, Found]()
-            for workers in options.workers:
-                for weights in options.weights:
-                    case = f"{weights}, {workers} worker{'s' if workers > 1 else ''}"
-                    folder = Path(root) / f"{name}-{len(found)}"
-                    found[case] = await one_pool(kind, folder, WEIGHTS[weights], options, workers)
-                    print(f"{name}: {case}: {found[case]}", flush=True)
-            rows += results(kind, found)
+            for weights, workers in cases_of(kind, options):
+                case = f"{weights}, {workers} worker{'s' if workers > 1 else ''}"
+                folder = Path(root) / f"{name}-{len(found)}"
+                found[case] = await one_pool(kind, folder, WEIGHTS[weights], options, workers)
+                print(f"{name}: {case}: {found[case]}", flush=True)
+            rows += results(kind, found) if found else []
     return rows
 
 

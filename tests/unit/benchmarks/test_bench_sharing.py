@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import pytest
 
+from benchmarks.bench_sharing import cases_of, kinds
 from benchmarks.wall.cases import middle_per_s
 
 PER_BATCH, BATCH_S = 10, 2.0
@@ -35,3 +38,16 @@ def test_a_late_end_and_a_slow_beginning_do_not_count() -> None:
 def test_a_slow_middle_counts() -> None:
     halves = [*batches(10), *(30.0 + 2 * done for done in batches(10))]
     assert middle_per_s(halves) < 0.8 * PER_BATCH / BATCH_S
+
+
+@pytest.mark.parametrize(
+    ("engine", "workers", "cases"),
+    [
+        ("fake", [1, 3], [("equal", 1), ("1:2:4", 1), ("equal", 3), ("1:2:4", 3)]),
+        ("hf", [1, 3], [("equal", 1)]),
+        ("hf", [3], []),
+    ],
+)
+def test_a_real_model_has_one_case_of_those_asked_for(engine: str, workers: list[int], cases: list[tuple[str, int]]) -> None:
+    options = Namespace(workers=workers, weights=["equal", "1:2:4"])
+    assert cases_of(kinds(4000.0)[engine], options) == cases
