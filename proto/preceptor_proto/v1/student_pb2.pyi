@@ -33,14 +33,16 @@ class StudentStatus(_message.Message):
     def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ..., applied_step: _Optional[int] = ..., durable_step: _Optional[int] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., published: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., applied_batch_sha256: _Optional[bytes] = ...) -> None: ...
 
 class OpenRunRequest(_message.Message):
-    __slots__ = ("run", "config_json", "restore_step")
+    __slots__ = ("run", "config_json", "restore_step", "head_sha256")
     RUN_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
     RESTORE_STEP_FIELD_NUMBER: _ClassVar[int]
+    HEAD_SHA256_FIELD_NUMBER: _ClassVar[int]
     run: str
     config_json: str
     restore_step: int
-    def __init__(self, run: _Optional[str] = ..., config_json: _Optional[str] = ..., restore_step: _Optional[int] = ...) -> None: ...
+    head_sha256: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, run: _Optional[str] = ..., config_json: _Optional[str] = ..., restore_step: _Optional[int] = ..., head_sha256: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ObjectiveSpec(_message.Message):
     __slots__ = ("schema", "json")
