@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preceptor_student.full import HiddenStates, Teacher, WholeRows, full_divergence
+from preceptor_serving.models.vocabulary_head import Head as TeacherHead
+from preceptor_student.full import Behind, HiddenStates, Teacher, Whole, WholeRows
 from preceptor_student.head import Head
 from preceptor_student.objectives import reverse_kl
 from preceptor_student.objectives.rows import Support, TermRows
@@ -59,10 +60,9 @@ def make_case(form: str, n: int, v: int, h: int) -> Case:
             columns = (support.ids_ns, support.present_ns, support.teacher_ns, support.top_ns)
             return Case(student.states_nh, student.weight_vh, targets_n, support, None, sum(map(_bytes, columns)))
         case "states":
-            theirs = HiddenStates(
-                torch.randn(n, h, generator=generator), Head(torch.randn(v, h, generator=generator).mul_(3 * h**-0.5))
-            )
-            size = _bytes(theirs.states_nh) + _bytes(theirs.head.weight_vh)
+            states, weight = torch.randn(n, h, generator=generator), torch.randn(v, h, generator=generator).mul_(3 * h**-0.5)
+            theirs = HiddenStates(states, [Behind(slice(0, n), TeacherHead(weight, v))])
+            size = _bytes(states) + _bytes(weight)
             return Case(student.states_nh, student.weight_vh, targets_n, None, theirs, size)
         case _:
             scores = torch.randn(n, v, generator=generator).mul_(3)
@@ -85,10 +85,19 @@ def chunked(case: Case) -> float:
     """Our way: the reverse KL of the trainer, and its gradients."""
     head = Head(case.weight_vh)
     if case.teacher is not None:
-        return _backward(full_divergence(case.states_nh, head, case.teacher, reverse_kl.summand, reverse_kl.EXACT))
+        whole = Whole(case.teacher, reverse_kl.summand, reverse_kl.EXACT)
+        return _backward(divergence_of(case.states_nh, head, whole, case.targets_n))
     lookup = Lookup(np.arange(len(case.targets_n)), _asked(case))
     (student,) = read_student(case.states_nh, head, [lookup])
     return _backward(reverse_kl.loss(TermRows(student, case.targets_n, support=case.support), reverse_kl.EXACT))
+
+
+def divergence_of(states_nh: Tensor, head: Head, whole: Whole, targets_n: Tensor, chunk_rows: int | None = None) -> Tensor:
+    """Nats of each row over every token, as the trainer takes it."""
+    lookup = Lookup(np.arange(len(targets_n)), Asked(targets_n), whole)
+    (student,) = read_student(states_nh, head, [lookup], chunk_rows)
+    assert student.compared is not None, "what compares every token was given"
+    return student.compared.nats_n
 
 
 def plain(case: Case) -> float:
@@ -96,7 +105,7 @@ def plain(case: Case) -> float:
     head = Head(case.weight_vh)
     student_nv = head.log_probs(head.product(case.states_nh))
     if case.teacher is not None:
-        teacher_nv = case.teacher.log_probs(slice(0, len(student_nv)))
+        teacher_nv, _ = case.teacher.log_probs(slice(0, len(student_nv)))
         return _backward((student_nv.exp() * (student_nv - teacher_nv)).sum(1))
     student = read_rows(student_nv, _asked(case))
     return _backward(reverse_kl.loss(TermRows(student, case.targets_n, support=case.support), reverse_kl.EXACT))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preceptor.recipes.ops import OPS
+from benchmarks.loss.cases import divergence_of
 from preceptor.recipes.ops.divergence import DivergenceParams
-from preceptor_student.full import WholeRows, full_divergence
+from preceptor.recipes.ops.jsd import JsdParams
+from preceptor_student.full import Whole, WholeRows
 from preceptor_student.head import Head
 from preceptor_student.objectives import forward_kl, jsd, reverse_kl
 from preceptor_student.objectives.divergence import Summand
@@ -22,8 +23,8 @@ HOME = Path(".venv-trl")
 ROWS, VOCABULARY = 64, 512
 OURS: dict[float, tuple[Summand, DivergenceParams]] = {
     0.0: (forward_kl.summand, DivergenceParams()),
-    0.3: (jsd.summand, OPS["jsd"].params.model_validate({"beta": 0.3})),  # pyright: ignore[reportArgumentType]
-    0.5: (jsd.summand, OPS["jsd"].params.model_validate({"beta": 0.5})),  # pyright: ignore[reportArgumentType]
+    0.3: (jsd.summand, JsdParams(beta=0.3)),
+    0.5: (jsd.summand, JsdParams(beta=0.5)),
     1.0: (reverse_kl.summand, reverse_kl.EXACT),
 }
 
@@ -55,7 +56,8 @@ def _difference(beta: float, student: np.ndarray, teacher: np.ndarray, theirs: d
     summand, params = OURS[beta]
     logits = torch.from_numpy(student).clone().requires_grad_()
     scores = WholeRows(torch.from_numpy(teacher).log_softmax(-1))
-    loss_n = full_divergence(logits, Head(torch.eye(VOCABULARY)), scores, summand, params, chunk_rows=16)
+    targets = torch.zeros(len(logits), dtype=torch.int64)
+    loss_n = divergence_of(logits, Head(torch.eye(VOCABULARY)), Whole(scores, summand, params), targets, chunk_rows=16)
     loss_n.sum().backward()
     assert logits.grad is not None
     of_gradient = np.abs(logits.grad.numpy() - theirs[f"gradient {beta}"]).max()

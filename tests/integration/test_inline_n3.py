@@ -30,6 +30,7 @@ ENVIRON = {
     "PRECEPTOR_TEACHER_MODEL": f"tiny-teacher={PAIR / 'teacher'}",
     "PRECEPTOR_ROLLOUT_MODEL": f"tiny={PAIR / 'student'}",
     "PRECEPTOR_STUDENT_MODEL": f"tiny={PAIR / 'student'}",
+    "PRECEPTOR_STUDENT_TEACHER_HEADS": str(PAIR / "teacher"),
 }
 OVERRIDES = (
     f"schedule.steps={STEPS}",
@@ -88,12 +89,17 @@ def forward_top16(student, teacher, rollouts, settings):
     return (q.exp() * (q.where(there, 0.0) - p.where(there, 0.0))).sum(-1)
 
 
+def reverse_kl_of_every_token(student, teacher, rollouts, settings):
+    return (student.exp() * (student - teacher)).sum(-1)
+
+
 @pytest.mark.parametrize(
     ("recipe", "objective", "writers"),
     [
         pytest.param("distillm", skewed, None, marks=pytest.mark.slow),
         pytest.param("off-policy-kd", forward_top16, f"tiny-teacher={PAIR / 'teacher'}", marks=pytest.mark.slow),
         ("tiny-reverse-kl", reverse_kl_tail, None),
+        ("nitrobrew", reverse_kl_of_every_token, None),
         ("tiny-k1", k1_policy_gradient, None),
         ("tiny-sft", log_likelihood, f"tiny-teacher={PAIR / 'teacher'}"),
     ],

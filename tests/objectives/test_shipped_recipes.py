@@ -58,6 +58,7 @@ PARTS: dict[str, Callable[[Values], None]] = {
     "confidence-router": with_slots(token_weights=[]),
     "lightning": with_slots(advantage="k1"),
     "grpo": with_slots(objective="policy_gradient"),
+    "nitrobrew": with_slots(signal="support"),
     "off-policy-kd": with_slots(objective="nll", teacher=None, signal=None),
     "tiny-forward-kl": with_slots(objective="reverse_kl"),
     "tiny-reverse-kl": with_slots(objective="forward_kl"),

@@ -4,6 +4,8 @@ Everything but the model is the real thing: the recipe is compiled, items are pr
 computed as in a training step, in float64. A rollout is a tuple of tokens; its rows' states are its prefixes.
 """
 
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +18,19 @@ import torch
 from torch import Tensor
 
 from preceptor.recipes import CompiledRecipe, compile_recipe, recipe_from
+from preceptor_serving.models.vocabulary_head import Head
 from preceptor_student.batch import Item
 from preceptor_student.objectives.signals import Drawn, ItemScores
-from preceptor_student.objectives.student import StudentRows, read_rows
+from preceptor_student.objectives.student import Compared, StudentRows, read_rows
 from preceptor_student.preferences import settled, surrogate
 from preceptor_student.term_loss import term_batch, term_loss
 from preceptor_student.terms import PreparedStep, bind, prepare
+from preceptor_student.wholes import wholes_from
 
 V = 3
 SIZES = {"long": {"length": 3, "vocabulary": 3}, "wide": {"length": 2, "vocabulary": 7}}
+PLAIN_HEADS = {size: Head(torch.eye(size), size) for size in (3, 7)}
+"""What teachers without a model have: their scores are their hidden states."""
 Tokens = tuple[int, ...]
 
 
@@ -174,6 +180,8 @@ def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecip
         tail_r=tail,
         reward=reward,
         entropy_r=-(np.exp(teacher) * teacher).sum(1),
+        hidden_rh=teacher.astype(np.float32),
+        head_sha256=PLAIN_HEADS[teacher.shape[1]].sha256(),
     )
 
 
@@ -193,12 +201,13 @@ def loss_of(world: World, compiled: CompiledRecipe, rollouts: Sequence[Rollout],
     """The loss of one step with gradient to the student's table, in micro-batches of `size` rollouts."""
     ready, items = prepared(world, compiled, rollouts, step)
     total = torch.zeros((), dtype=torch.float64)
+    wholes = wholes_from({one.sha256(): one for one in PLAIN_HEADS.values()}.__getitem__, compiled.objective.temperature)
     for start in range(0, len(items), size):
         batch, used = items[start : start + size], ready.used_rows[start : start + size]
         log_probs = [world.rows(world.student, one.tokens)[rows] for one, rows in zip(rollouts[start:], used, strict=False)]
         table_nv = torch.cat(log_probs)
         for index, term in enumerate(ready.terms):
-            part = term_batch(index, term, batch, start, used, table_nv)
+            part = term_batch(index, term, batch, start, used, table_nv, wholes)
             if part is None:
                 continue
             student, *own = (_student(table_nv, one) for one in part.lookups)
@@ -210,7 +219,12 @@ def loss_of(world: World, compiled: CompiledRecipe, rollouts: Sequence[Rollout],
 
 
 def _student(table_nv: Tensor, lookup) -> StudentRows:
-    return read_rows(table_nv[torch.from_numpy(lookup.rows)], lookup.asked)
+    rows_nv = table_nv[torch.from_numpy(lookup.rows)]
+    student, everything = read_rows(rows_nv, lookup.asked), slice(0, len(rows_nv))
+    if lookup.whole is None:
+        return student
+    nats_n, facts = lookup.whole.nats(rows_nv, everything), lookup.whole.facts(rows_nv.detach(), everything)
+    return replace(student, compared=Compared(nats_n, *facts))
 
 
 def _coefficients(world: World, term, rollouts: Sequence[Rollout]) -> np.ndarray:

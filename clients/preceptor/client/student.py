@@ -58,10 +58,19 @@ class AsyncStudentClient(Connected):
         return _read(await self.connection.call(self._status, request, deadline_s=deadline_s))
 
     async def open_run(
-        self, run: str, config_json: str, *, restore_step: int | None = None, deadline_s: float | None = None
+        self,
+        run: str,
+        config_json: str,
+        *,
+        restore_step: int | None = None,
+        heads: Iterable[bytes] = (),
+        deadline_s: float | None = None,
     ) -> RunStatus:
-        """Opens the run or takes it over under a new epoch, which fences every older writer; so it is sent only once."""
-        request = student_pb2.OpenRunRequest(run=run, config_json=config_json, restore_step=restore_step)
+        """Opens the run or takes it over under a new epoch, which fences every older writer; so it is sent only once.
+
+        `heads`: digests of the teachers' heads that the run's steps will need, where they carry hidden states.
+        """
+        request = student_pb2.OpenRunRequest(run=run, config_json=config_json, restore_step=restore_step, head_sha256=heads)
         reply = await self.connection.call(self._open_run, request, deadline_s=deadline_s, idempotent=False)
         return _read(reply)
 

@@ -215,6 +215,12 @@ class StudentSettings(ServiceSettings):
     keep_versions: int = Field(default=8, ge=1)
     """Newest published versions of each run that stay on disk; services that still need an older one are told it is gone."""
 
+    teacher_heads: Text | None = None
+    """Model folders of teachers, several separated as in PATH: what is trained on hidden states needs the heads behind them."""
+
+    teacher_heads_bytes: int = Field(default=8192 * MIB, ge=MIB)
+    """Most memory of these heads; those used longest ago make room."""
+
     max_step_bytes: int = Field(default=512 * MIB, ge=MIB, le=1000 * MIB)
     """Most bytes of one step, all micro-batches together: they are in memory until the step is applied."""
 

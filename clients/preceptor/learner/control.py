@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preceptor import wire
 from preceptor.philox import rollout_uniform
-from preceptor.types import Grade, IdLogprobs, RaggedIds, RaggedLogprobs, Rows, as_ids
+from preceptor.types import Grade, Hidden, HiddenDtype, IdLogprobs, RaggedIds, RaggedLogprobs, Rows, as_ids
 from preceptor_proto.v1 import common_pb2, student_pb2
 
 PERMUTATION_DOMAIN = 0x7065_726D  # keeps these draws apart from those of rollouts
@@ -34,6 +34,7 @@ class _Row:
     tail: float | None
     topk: tuple[NDArray[np.uint32], NDArray[np.float32]] | None
     listed: tuple[NDArray[np.uint32], NDArray[np.float32]] | None
+    hidden: Hidden | None
 
     def known(self) -> dict[int, float]:
         """Log-probabilities by token; the drawn token's own column is never rounded, so it wins."""
@@ -92,6 +93,7 @@ def _row(rows: Rows, asked: RaggedIds | None, r: int, target: int) -> _Row:
         _at(rows.tail, r),
         (rows.topk.ids[r], rows.topk.logprobs[r]) if rows.topk else None,
         (asked.row(r), rows.candidates.row(r)) if asked is not None and rows.candidates else None,
+        replace(rows.hidden, states=rows.hidden.states[r : r + 1]) if rows.hidden else None,
     )
 
 
@@ -133,6 +135,7 @@ def _fill(scores: student_pb2.TeacherScores, rows: Sequence[_Row], targets: NDAr
         _column([row.tail for row in moved]),
         IdLogprobs(np.stack([ids for ids, _ in topk]), np.stack([values for _, values in topk])) if topk else None,
         RaggedLogprobs(candidates.offsets, np.concatenate([values for _, values in lists])) if candidates else None,
+        hidden=_states([row.hidden for row in moved if row.hidden is not None]),
     )
     scores.rows.CopyFrom(wire.rows_to_proto(typed, Grade.F32, WIDEST_HEAD_ROWS)[0])
     if candidates is not None:
@@ -142,15 +145,22 @@ def _fill(scores: student_pb2.TeacherScores, rows: Sequence[_Row], targets: NDAr
 def _moved(row: _Row, target: int, size: int) -> _Row:
     """The row as it reads where another token was drawn: still one distribution."""
     if row.sampled is None or row.tail is None or math.isnan(row.tail):
-        return _Row(row.validity, target, row.sampled, row.entropy, row.tail, row.topk, row.listed)
+        return replace(row, target=target)
     known = row.known()
     listed = {int(one) for pairs in (row.topk, row.listed) if pairs is not None for one in as_ids(pairs[0])}
     tail = row.tail if row.target in listed else float(np.logaddexp(row.tail, row.sampled))
     if target in listed:
-        return _Row(row.validity, target, known[target], row.entropy, tail, row.topk, row.listed)
+        return replace(row, target=target, sampled=known[target], tail=tail)
     rest = max(size - len(listed), 1)
     share, others = tail - math.log(rest), tail + math.log1p(-1 / rest) if rest > 1 else -math.inf
-    return _Row(row.validity, target, share, row.entropy, others, row.topk, row.listed)
+    return replace(row, target=target, sampled=share, tail=others)
+
+
+def _states(parts: Sequence[Hidden]) -> Hidden | None:
+    """The states of a reply's rows. They stand in f32 now, which loses nothing; of several heads the first one's name goes on."""
+    if not parts:
+        return None
+    return Hidden(np.concatenate([part.states for part in parts]).astype(np.float32), HiddenDtype.F32, parts[0].head_sha256)
 
 
 def _column(values: Sequence[float | None]) -> NDArray[np.float32] | None:

@@ -58,7 +58,8 @@ async def _met(ports: Ports, plan: RunPlan, teacher: TeacherPlan, student: Model
             limit=f"engine {info.engine} {info.engine_version}",
             hint="choose another teacher, or a recipe that asks for less",
         )
-    return replace(teacher, model=info.model.name)
+    head = info.head_sha256 if teacher.want is not None and teacher.want.hidden else b""
+    return replace(teacher, model=info.model.name, head_sha256=head)
 
 
 async def _check_writer(ports: Ports, plan: RunPlan, writer: str, student: ModelInfo, connect_s: float) -> None:
@@ -93,6 +94,8 @@ def _lacking(want: Want, listed: int, can: Capabilities) -> Iterator[str]:
         yield f"top-{want.topk}, its most is {can.max_topk}"
     if want.log_candidates and listed > can.max_candidates_per_row:
         yield f"{listed} candidates a row, its most is {can.max_candidates_per_row}"
+    if want.hidden and not can.hidden:
+        yield "no hidden states"
     if want.tail is not TailOf.NONE and not can.tail:
         yield "no tail"
     if want.deterministic and not can.deterministic:

@@ -73,7 +73,9 @@ class Student:
         return await persist(attempt, what, self._deadline_s, _has_gone)
 
     async def _open(self, left_s: float) -> None:
-        request = student_pb2.OpenRunRequest(run=self._plan.run, config_json=self._plan.compiled.config_json)
+        compiled = self._plan.compiled
+        heads = sorted({one.head_sha256 for one in compiled.teachers.values() if one.head_sha256})
+        request = student_pb2.OpenRunRequest(run=self._plan.run, config_json=compiled.config_json, head_sha256=heads)
         status = await self._port.open_run(request, deadline_s=left_s)
         self._check(status)
         self._epoch = status.epoch

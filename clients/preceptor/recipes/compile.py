@@ -30,13 +30,15 @@ class Grading:
 @dataclass(frozen=True, slots=True)
 class TeacherPlan:
     """What one teacher does for every rollout of the sources in `on`: it is scored once under `want` where there is one, and
-    graded once where there is `grading`. A teacher that only writes has neither."""
+    graded once where there is `grading`. A teacher that only writes has neither. `head_sha256`: what turns its hidden states into
+    scores, known once the teacher has answered; empty where nobody wants these."""
 
     name: str
     model: str
     on: tuple[str, ...]
     want: Want | None
     grading: Grading | None
+    head_sha256: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> T
 
 def _want(recipe: Recipe, name: str, needs: Sequence[Needs]) -> Want | None:
     """All signals of one teacher in one want."""
-    rows = [one for one in needs if one.sampled or one.topk or one.student_topk or one.entropy]
+    rows = [one for one in needs if one.sampled or one.topk or one.student_topk or one.entropy or one.hidden]
     if not rows:
         return None
     return Want(
@@ -152,6 +154,7 @@ def _want(recipe: Recipe, name: str, needs: Sequence[Needs]) -> Want | None:
         topk=max(one.topk for one in rows),
         log_candidates=any(one.student_topk for one in rows),
         entropy=any(one.entropy for one in rows),
+        hidden=any(one.hidden for one in rows),
         tail=TailOf.UNION if any(one.tail for one in rows) else TailOf.NONE,
         temperature=recipe.temperature,
         grade=Grade[recipe.teachers[name].payload.upper()],

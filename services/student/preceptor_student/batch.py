@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preceptor.errors import Corrupt, InvalidArgument
-from preceptor.types import FinishReason, RaggedIds, Rows, Validity
+from preceptor.types import FinishReason, Hidden, RaggedIds, Rows, Validity
 from preceptor.wire import behaviour_from_proto, ragged_from_proto, rows_from_proto, sequence_from_proto
 from preceptor_proto.v1 import student_pb2
 from preceptor_student.objectives.signals import Drawn, ItemScores
@@ -123,6 +123,7 @@ class _Columns:
         self._floats: dict[str, NDArray[np.float32]] = {}
         self._ids: dict[str, NDArray[np.int64]] = {}
         self._there_rc: NDArray[np.bool_] | None = None
+        self._head_sha256 = b""
 
     def add(self, rows: Rows, lists: RaggedIds | None) -> None:
         end = rows.end - int(rows.has_next)
@@ -140,8 +141,22 @@ class _Columns:
             width = rows.topk.ids.shape[1]
             self._id("topk", width)[part] = rows.topk.ids[:count]
             self._float("topk", width)[part] = rows.topk.logprobs[:count]
+        if rows.hidden is not None:
+            self._add_states(rows.hidden, part, count)
         if rows.candidates is not None and lists is not None:
             self._add_lists(lists, rows.candidates.logprobs, part, count)
+
+    def _add_states(self, hidden: Hidden, part: slice, count: int) -> None:
+        """States of one head: those of another are numbers of another kind."""
+        field = f"{self._where}.rows.hidden"
+        if self._head_sha256 not in (b"", hidden.head_sha256):
+            why = "the parts of one teacher are states before different heads"
+            _refuse(f"{field}.head_sha256", hidden.head_sha256.hex(), self._head_sha256.hex(), why)
+        self._head_sha256 = hidden.head_sha256
+        width, known = hidden.states.shape[1], self._floats.get("hidden")
+        if known is not None and known.shape[1] != width:
+            _refuse(f"{field}.width", width, str(known.shape[1]), "the states of one head have one width")
+        self._float("hidden", width)[part] = hidden.states[:count]
 
     def _add_lists(self, lists: RaggedIds, values: NDArray[np.float32], part: slice, count: int) -> None:
         cuts = lists.offsets.astype(np.int64)[: count + 1]
@@ -176,6 +191,8 @@ class _Columns:
             self._floats.get("tail"),
             reward,
             self._floats.get("entropy"),
+            self._floats.get("hidden"),
+            self._head_sha256,
         )
 
     def _float(self, name: str, width: int | None = None) -> NDArray[np.float32]:

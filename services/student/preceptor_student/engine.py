@@ -35,6 +35,7 @@ from preceptor_student.bases import Bases
 from preceptor_student.pack import unpack
 from preceptor_student.run import Run, RunSettings
 from preceptor_student.run_folder import RunFolder, closed_head
+from preceptor_student.teacher_heads import TeacherHeads
 
 
 class Options(BaseModel):
@@ -49,6 +50,8 @@ class Options(BaseModel):
     keep_checkpoints: int = Field(ge=1)
     keep_versions: int = Field(ge=1)
     max_open_runs: int = Field(ge=1)
+    teacher_heads: tuple[str, ...]
+    teacher_heads_bytes: int = Field(ge=1)
 
 
 def create(options: Mapping[str, Any]) -> StudentEngine:
@@ -67,7 +70,8 @@ class StudentEngine:
         self._options = options
         self._root = Path(options.runs_root)
         bases = Bases(Path(options.base))
-        self._settings = RunSettings(bases, options.model_name, options.keep_checkpoints, options.keep_versions)
+        self._heads = TeacherHeads([Path(folder) for folder in options.teacher_heads], options.teacher_heads_bytes)
+        self._settings = RunSettings(bases, self._heads, options.model_name, options.keep_checkpoints, options.keep_versions)
         self._runs: dict[str, Run] = {}
 
     def methods(self) -> Mapping[str, Method]:
@@ -84,6 +88,8 @@ class StudentEngine:
 
     def open_run(self, request: student_pb2.OpenRunRequest) -> student_pb2.StudentStatus:
         """Opens a run or takes it over, from its durable step or the one that is asked for."""
+        for head in request.head_sha256:
+            self._heads.get(head)
         config = validate(RunConfig, parse_yaml(request.config_json, "config_json"), "config_json")
         folder = self._folder(request.run)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,17 +26,15 @@ class TermGradients:
     @staticmethod
     def leaf(student: StudentRows) -> StudentRows:
         """A copy that a term may be differentiated by."""
-        own, listed, tail = (one.detach().requires_grad_() for one in (student.sampled_n, student.listed_ns, student.tail_n))
-        return replace(student, sampled_n=own, listed_ns=listed, tail_n=tail)
+        return student.carried_by([one.detach().requires_grad_() for one in student.carrying])
 
     def take(self, term: int, loss: Tensor, student: StudentRows, leaf: StudentRows, asked: Asked) -> None:
         """Differentiates a term's loss by its `leaf`; the result waits for `backward`."""
         if not loss.requires_grad:  # every row of the term is constant, such as one whose clamp cuts all
             return
-        inputs = (leaf.sampled_n, leaf.listed_ns, leaf.tail_n)
-        above = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+        above = torch.autograd.grad(loss, leaf.carrying, allow_unused=True, materialize_grads=True)
         self._squares[term] += float(logit_gradient_squared_n(leaf, asked, above).double().sum())
-        self._outputs += (student.sampled_n, student.listed_ns, student.tail_n)
+        self._outputs += student.carrying
         self._above += above
 
     def backward(self) -> None:
@@ -57,7 +54,10 @@ def logit_gradient_squared_n(student: StudentRows, asked: Asked, above: Sequence
 
     d log p_v / d z_w = [v = w] - p_w, so token w gets its own share minus p_w times the sum of all. Tokens of the tail share its
     gradient by their part in it; they are all alike up to p_w, which is why the sum of squared probabilities is enough.
+    A comparison of every token brings its own norm; a term that has one reads nothing else.
     """
+    if student.compared is not None:
+        return above[-1].square() * student.compared.gradient_squared_n
     d_own_n, d_listed_ns, d_tail_n = above
     d_tail_n = d_tail_n * student.open_n  # what is not there is constant
     if asked.present_ns is not None:

@@ -51,7 +51,10 @@ class Means:
 def watch_rows(rows: TermRows, means: Means) -> None:
     """What the signal of a term gives, see docs/objectives.md. Rows of infinite divergence are left out of `reverse_kl`."""
     means.add_rows("student_entropy", rows.student.observed.entropy_n)
-    if rows.support is not None and rows.support.teacher_tail_n is not None:
+    if (compared := rows.student.compared) is not None:
+        means.add_rows("reverse_kl", compared.reverse_kl_n[compared.reverse_kl_n.isfinite()])
+        means.add_rows("entropy_gap", compared.entropy_gap_n)
+    elif rows.support is not None and rows.support.teacher_tail_n is not None:
         _watch_support(rows, rows.support, rows.support.teacher_tail_n, means)
     elif rows.teacher_sampled_n is not None:
         means.add_rows("reverse_kl", rows.student_sampled_n() - rows.teacher_sampled_n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preceptor_student.chunked import read_chunked
+from preceptor_student.full import Whole
 from preceptor_student.head import Head
-from preceptor_student.objectives.student import Asked, Observed, StudentRows, look_up, observe, open_rows
+from preceptor_student.objectives.student import Asked, Compared, Observed, StudentRows, look_up, observe, open_rows
 
-CARRYING = 3  # outputs of `look_up`, and fields of `Observed`
+CARRYING, OBSERVED = 3, 3  # outputs of `look_up`, fields of `Observed`
+FACTS = 3  # outputs of `Whole.facts`
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +26,34 @@ class Lookup:
 
     rows: NDArray[np.int64]
     asked: Asked
+    whole: Whole | None = None  # what compares every token of these rows
+
+    @property
+    def carrying(self) -> int:
+        """How many outputs have a gradient."""
+        return CARRYING + (self.whole is not None)
+
+    @property
+    def observed(self) -> int:
+        """How many have none."""
+        return OBSERVED + (FACTS if self.whole else 0)
 
 
 def read_student(states_nh: Tensor, head: Head, lookups: Sequence[Lookup], chunk_rows: int | None = None) -> list[StudentRows]:
     """The rows of each lookup, with gradient to states and head."""
+    for whole in (lookup.whole for lookup in lookups if lookup.whole):
+        whole.check(head.rows)
     reader = _LookupReader(lookups, head.rows)
-    outputs = read_chunked(states_nh, head, reader, chunk_rows)
-    middle = CARRYING * len(lookups)
-    carrying, observed = _in_threes(outputs[:middle]), _in_threes(outputs[middle:])
-    return [
-        StudentRows(*three, open_n, Observed(*seen)) for three, open_n, seen in zip(carrying, reader.open, observed, strict=True)
-    ]
+    outputs = iter(read_chunked(states_nh, head, reader, chunk_rows))
+    carrying = [list(islice(outputs, lookup.carrying)) for lookup in lookups]
+    observed = [list(islice(outputs, lookup.observed)) for lookup in lookups]
+    return [_student_rows(*one) for one in zip(carrying, observed, reader.open, strict=True)]
 
 
-def _in_threes(outputs: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    return [(outputs[i], outputs[i + 1], outputs[i + 2]) for i in range(0, len(outputs), 3)]
+def _student_rows(carrying: Sequence[Tensor], observed: Sequence[Tensor], open_n: Tensor) -> StudentRows:
+    (sampled_n, listed_ns, tail_n), nats = carrying[:CARRYING], carrying[CARRYING:]
+    seen, facts = Observed(*observed[:OBSERVED]), observed[OBSERVED:]
+    return StudentRows(sampled_n, listed_ns, tail_n, open_n, seen, Compared(*nats, *facts) if nats else None)
 
 
 class _LookupReader:
@@ -46,14 +62,16 @@ class _LookupReader:
         self.open = [open_rows(lookup.asked, head_rows) for lookup in lookups]
 
     def sizes(self, count: int) -> list[int]:
-        lengths = [len(lookup.rows) for lookup in self._lookups for _ in range(CARRYING)]
-        return lengths + lengths
+        carrying = [len(lookup.rows) for lookup in self._lookups for _ in range(lookup.carrying)]
+        return carrying + [len(lookup.rows) for lookup in self._lookups for _ in range(lookup.observed)]
 
     def differentiable(self, log_probs_nv: Tensor, rows: slice) -> list[Tensor]:
         outputs: list[Tensor] = []
         for lookup, open_n in zip(self._lookups, self.open, strict=True):
             taken_nv, part = _taken(log_probs_nv, lookup, rows)
             outputs += look_up(taken_nv, lookup.asked[part], open_n[part])
+            if lookup.whole is not None:
+                outputs.append(lookup.whole.nats(taken_nv, part))
         return outputs
 
     def observed(self, log_probs_nv: Tensor, rows: slice) -> list[Tensor]:
@@ -62,6 +80,8 @@ class _LookupReader:
             taken_nv, part = _taken(log_probs_nv, lookup, rows)
             seen = observe(taken_nv, lookup.asked[part])
             outputs += (seen.entropy_n, seen.collision_n, seen.top_ids_nk)
+            if lookup.whole is not None:
+                outputs += lookup.whole.facts(taken_nv, part)
         return outputs
 
 

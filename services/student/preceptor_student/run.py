@@ -17,6 +17,7 @@ from preceptor_student.bases import Bases
 from preceptor_student.batch import items_of
 from preceptor_student.history import Applied, History
 from preceptor_student.run_folder import RunFolder, ref_to_json
+from preceptor_student.teacher_heads import TeacherHeads
 from preceptor_student.trainer import Trainer
 from preceptor_student.update import Outcome
 
@@ -26,6 +27,7 @@ class RunSettings:
     """What the operator decides for every run."""
 
     bases: Bases
+    heads: TeacherHeads
     model_name: str
     keep_checkpoints: int
     keep_versions: int
@@ -40,7 +42,7 @@ class Run:
 
     def __init__(self, folder: RunFolder, settings: RunSettings, config: RunConfig, restore_step: int | None) -> None:
         self.folder, self._settings = folder, settings
-        self.trainer = Trainer(settings.bases, config)
+        self.trainer = Trainer(settings.bases, config, settings.heads)
         self._history, checkpoint = self._restored(restore_step)
         folder.keep_config(settings.kept(config))
         self.epoch = folder.take_over(self._history.last.step, checkpoint.hex())

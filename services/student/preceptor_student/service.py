@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -191,5 +192,7 @@ def engine_spec(settings: StudentSettings) -> EngineSpec:
         "keep_checkpoints": settings.keep_checkpoints,
         "keep_versions": settings.keep_versions,
         "max_open_runs": settings.max_open_runs,
+        "teacher_heads": [str(Path(folder).resolve()) for folder in (settings.teacher_heads or "").split(os.pathsep) if folder],
+        "teacher_heads_bytes": settings.teacher_heads_bytes,
     }
     return EngineSpec(options["model_name"], ENGINE, options)

@@ -17,6 +17,7 @@ from preceptor_student.objectives.rows import Support
 from preceptor_student.objectives.student import StudentRows
 from preceptor_student.reading import Lookup
 from preceptor_student.terms import BoundTerm, PreparedTerm
+from preceptor_student.wholes import Wholes, no_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ def term_batch(
     start: int,
     used: Sequence[NDArray[np.int64]],
     kind: Tensor,
+    wholes: Wholes = no_whole,
 ) -> TermBatch | None:
     """The rows of a term among the `used` ones of a micro-batch that starts at item `start`; None where it has none here."""
     firsts = np.cumsum([0, *map(len, used)])
@@ -62,7 +64,8 @@ def term_batch(
         use_asked, use_support = asked_of(pairs, kind, use)
         assert use_support is not None, "only uses with a support are listed"
         own[use] = Lookup(taken, use_asked), use_support
-    return TermBatch(index, term, pairs, Lookup(taken, asked), support, own, _weights(term, pairs))
+    lookup = Lookup(taken, asked, wholes(term.term, pairs, kind))
+    return TermBatch(index, term, pairs, lookup, support, own, _weights(term, pairs))
 
 
 def own_supports(term: BoundTerm) -> list[int]:
@@ -83,7 +86,8 @@ def term_loss(batch: TermBatch, student: StudentRows, own: Sequence[StudentRows]
         views[place] = term_rows(students.get(place, student), lookup.asked, support, batch.pairs, place)
     advantages = len(term.advantage)
     rows = replace(rows, advantage_n=advantage_of(term, views[:advantages]))
-    loss_n = OBJECTIVES[term.objective.name].loss(rows, term.objective.params)
+    compared = student.compared
+    loss_n = OBJECTIVES[term.objective.name].loss(rows, term.objective.params) if compared is None else compared.nats_n
     loss_n = loss_n * torch.from_numpy(batch.weights_n).to(loss_n)
     if (weight_n := token_weights_of(term, views[advantages:])) is not None:
         loss_n = loss_n * weight_n

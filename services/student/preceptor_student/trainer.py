@@ -14,14 +14,15 @@ from preceptor_student.batch import Item
 from preceptor_student.masters import Masters
 from preceptor_student.optimizer import Updater
 from preceptor_student.policy import Policy, check_packing
+from preceptor_student.teacher_heads import TeacherHeads
 from preceptor_student.update import Outcome, evaluate, update
 
 
 class Trainer:
     """Every weight or an adapter, in f32 or in bf16 beside f32 masters."""
 
-    def __init__(self, bases: Bases, config: RunConfig) -> None:
-        self.config = config
+    def __init__(self, bases: Bases, config: RunConfig, heads: TeacherHeads) -> None:
+        self.config, self._heads = config, heads
         self.model = bases.model_for(config)
         self.policy = Policy(self.model, packed=config.training.layout == "packed")
         if self.policy.packed:
@@ -41,11 +42,11 @@ class Trainer:
         self, objective: ObjectiveSpec, step: int, micro_batches: Sequence[Sequence[Item]]
     ) -> Generator[None, None, Outcome]:
         """One update; pauses after each micro-batch."""
-        return update(self.policy, self.updater, objective, step, micro_batches)
+        return update(self.policy, self.updater, objective, step, micro_batches, self._heads.get)
 
     def evaluate(self, objective: ObjectiveSpec, step: int, items: Sequence[Item]) -> Outcome:
         """The loss of a step on these items, as the weights are."""
-        return evaluate(self.policy, objective, step, items)
+        return evaluate(self.policy, objective, step, items, self._heads.get)
 
     def weights(self) -> dict[str, Tensor]:
         """What training moves, each once, tied ones under their first name; with the buffers of a whole model."""

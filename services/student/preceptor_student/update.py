@@ -17,6 +17,7 @@ from preceptor_student.preferences import Settled, settle, surrogate
 from preceptor_student.reading import read_student
 from preceptor_student.term_loss import term_batch, term_loss
 from preceptor_student.terms import PreparedStep, bind, prepare
+from preceptor_student.wholes import HeadOf, Wholes, wholes_from
 
 OF_GRADIENTS = (".gradient_norm", ".gradient_share")
 
@@ -36,6 +37,7 @@ def update(
     objective: ObjectiveSpec,
     step: int,
     micro_batches: Sequence[Sequence[Item]],
+    heads: HeadOf,
 ) -> Generator[None, None, Outcome]:
     """Gradients of every micro-batch, clipped together, then one update. Without a valid row nothing is updated.
 
@@ -43,15 +45,15 @@ def update(
     a pause has changed nothing. A gradient that is not finite is refused before the weights are touched.
     """
     updater.clear()
-    outcome = yield from losses_of(policy, objective, step, micro_batches)
+    outcome = yield from losses_of(policy, objective, step, micro_batches, heads)
     norm = updater.apply(step) if outcome.valid_rows else 0.0
     return replace(outcome, metrics=outcome.metrics | {"grad_norm": norm, "learning_rate": updater.rate_at(step)})
 
 
 @torch.no_grad()
-def evaluate(policy: Policy, objective: ObjectiveSpec, step: int, items: Sequence[Item]) -> Outcome:
+def evaluate(policy: Policy, objective: ObjectiveSpec, step: int, items: Sequence[Item], heads: HeadOf) -> Outcome:
     """What a step's loss would be on these items; nothing moves and no gradient is gathered."""
-    work = losses_of(policy, objective, step, [items])
+    work = losses_of(policy, objective, step, [items], heads)
     while True:
         try:
             next(work)
@@ -62,17 +64,18 @@ def evaluate(policy: Policy, objective: ObjectiveSpec, step: int, items: Sequenc
 
 
 def losses_of(
-    policy: Policy, objective: ObjectiveSpec, step: int, micro_batches: Sequence[Sequence[Item]]
+    policy: Policy, objective: ObjectiveSpec, step: int, micro_batches: Sequence[Sequence[Item]], heads: HeadOf
 ) -> Generator[None, None, Outcome]:
     """The losses and monitors of a step; where gradients are on, the parameters have theirs afterwards."""
     items = [item for batch in micro_batches for item in batch]
     prepared = prepare(bind(objective, step), items, policy.head_rows, step)
     preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
+    wholes = wholes_from(heads, objective.temperature)
     means, gradients = Means(), TermGradients(len(prepared.terms))
     losses = [preferences[place].loss if place in preferences else 0.0 for place in range(len(prepared.terms))]
     start = 0
     for batch in micro_batches:
-        _accumulate(policy, objective.temperature, prepared, preferences, batch, start, losses, means, gradients)
+        _accumulate(policy, objective.temperature, prepared, wholes, preferences, batch, start, losses, means, gradients)
         start += len(batch)
         yield
     metrics = {"loss": sum(losses)}
@@ -84,6 +87,7 @@ def _accumulate(
     policy: Policy,
     temperature: float,
     prepared: PreparedStep,
+    wholes: Wholes,
     preferences: Mapping[int, Settled],
     batch: Sequence[Item],
     start: int,
@@ -98,7 +102,7 @@ def _accumulate(
         return
     states_nh = policy.row_states([batch[place] for place in places], [used[place] for place in places])
     kind = states_nh.new_empty(0, dtype=torch.promote_types(states_nh.dtype, torch.float32))  # losses are never narrower
-    found = (term_batch(index, term, batch, start, used, kind) for index, term in enumerate(prepared.terms))
+    found = (term_batch(index, term, batch, start, used, kind, wholes) for index, term in enumerate(prepared.terms))
     parts = [one for one in found if one is not None]
     students = iter(read_student(states_nh, policy.head(temperature), [lookup for one in parts for lookup in one.lookups]))
     for one in parts:

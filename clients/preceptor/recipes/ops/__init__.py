@@ -19,6 +19,7 @@ from preceptor.recipes.ops import (
     forward_kl,
     freshness,
     group_relative,
+    hidden,
     jsd,
     k1,
     keep_sign,
@@ -55,7 +56,7 @@ from preceptor.recipes.ops import (
 from preceptor.recipes.ops.spec import Gradient, Kind, Needs, OpSpec, Params
 
 _MODULES = (
-    *(support, sampled, entropy, reward),
+    *(support, hidden, sampled, entropy, reward),
     *(reverse_kl, forward_kl, jsd, skew_kl, alpha_divergence, f_divergence, adaptive_kl, entropy_gated_kl, soft_targets, nll),
     *(policy_gradient, ppo_clip),
     *(dpo, orpo, bradley_terry),

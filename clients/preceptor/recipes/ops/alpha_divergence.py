@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.divergence import WHOLE_OR_SUPPORT, DivergenceParams
 from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 from preceptor.recipes.schedules import Number, within
 
@@ -23,5 +23,5 @@ SPEC = OpSpec(
     "the alpha divergence of teacher and student on the support and its tail",
     params=AlphaDivergenceParams,
     gradient=Gradient.PATHWISE,
-    reads=frozenset({"support"}),
+    reads=WHOLE_OR_SUPPORT,
 )

@@ -9,6 +9,9 @@ from pydantic import model_validator
 from preceptor.recipes.ops.spec import Params
 from preceptor.recipes.schedules import Positive
 
+WHOLE_OR_SUPPORT = frozenset({"support", "hidden"})
+"""What a divergence that is one sum over tokens can read."""
+
 
 class DivergenceParams(Params):
     """Shared by all divergences on a support."""

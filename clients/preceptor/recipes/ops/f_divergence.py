@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.divergence import WHOLE_OR_SUPPORT, DivergenceParams
 from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 
 
@@ -20,5 +20,5 @@ SPEC = OpSpec(
     "total variation, squared Hellinger or triangular discrimination on the support and its tail",
     params=FDivergenceParams,
     gradient=Gradient.PATHWISE,
-    reads=frozenset({"support"}),
+    reads=WHOLE_OR_SUPPORT,
 )

@@ -1,6 +1,6 @@
 """KL(teacher || student) of each row: mass-covering, and exact where the support holds every token."""
 
-from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.divergence import WHOLE_OR_SUPPORT, DivergenceParams
 from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 
 SPEC = OpSpec(
@@ -9,5 +9,5 @@ SPEC = OpSpec(
     "KL(teacher || student) on the support and its tail",
     params=DivergenceParams,
     gradient=Gradient.PATHWISE,
-    reads=frozenset({"support"}),
+    reads=WHOLE_OR_SUPPORT,
 )

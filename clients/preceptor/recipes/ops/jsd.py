@@ -1,6 +1,6 @@
 """The generalised Jensen-Shannon divergence: both sides against their mixture."""
 
-from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.divergence import WHOLE_OR_SUPPORT, DivergenceParams
 from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 from preceptor.recipes.schedules import OpenUnit
 
@@ -18,5 +18,5 @@ SPEC = OpSpec(
     "beta * KL(teacher || m) + (1 - beta) * KL(student || m), m the beta-mixture of both, on the support and its tail",
     params=JsdParams,
     gradient=Gradient.PATHWISE,
-    reads=frozenset({"support"}),
+    reads=WHOLE_OR_SUPPORT,
 )

@@ -1,6 +1,6 @@
 """KL(student || teacher) of each row: mode-seeking, and exact where the support holds every token."""
 
-from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.divergence import WHOLE_OR_SUPPORT, DivergenceParams
 from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 
 
@@ -18,5 +18,5 @@ SPEC = OpSpec(
     "KL(student || teacher) on the support and its tail",
     params=ReverseKlParams,
     gradient=Gradient.PATHWISE,
-    reads=frozenset({"support"}),
+    reads=WHOLE_OR_SUPPORT,
 )

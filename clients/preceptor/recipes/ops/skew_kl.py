@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from preceptor.recipes.ops.divergence import DivergenceParams
+from preceptor.recipes.ops.divergence import WHOLE_OR_SUPPORT, DivergenceParams
 from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
 from preceptor.recipes.schedules import OpenUnit
 
@@ -24,5 +24,5 @@ SPEC = OpSpec(
     "KL of teacher or student against a mixture of both, on the support and its tail",
     params=SkewKlParams,
     gradient=Gradient.PATHWISE,
-    reads=frozenset({"support"}),
+    reads=WHOLE_OR_SUPPORT,
 )

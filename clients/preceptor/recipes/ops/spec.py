@@ -57,6 +57,7 @@ class Needs:
     student_topk: int = 0  # ids that the response log carries beside each token
     tail: bool = False
     entropy: bool = False
+    hidden: bool = False
     grader: str = ""
     grader_parameters: tuple[tuple[str, Any], ...] = ()
 

@@ -34,13 +34,27 @@ def _draws_correct_tails(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Itera
                           (f"{term}.objective.params.unbiased=false",))  # fmt: skip
 
 
+def _whole_vocabularies_hide_nothing(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        params, whole = one.objective.params, one.signal is not None and one.signal.spec.name == "hidden"
+        if whole and isinstance(params, DivergenceParams) and params.unbiased:
+            why = "unbiased corrects a tail, and hidden states leave none: every token is compared"
+            yield Finding(f"{one.where}.objective.params.unbiased", why, "leave it out",
+                          (f"terms.{one.index}.objective.params.unbiased=false",))  # fmt: skip
+        if whole and isinstance(params, ReverseKlParams) and params.stop_gradient:
+            yield from _stops_nothing(one, "leave it out")
+
+
 def _gradients_stop_somewhere(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     for one, params, support in on_supports(terms):
         if isinstance(params, ReverseKlParams) and params.stop_gradient and (support.tail or support.renormalise):
-            why = "stop_gradient changes nothing where the probabilities that are compared sum to one"
-            field = f"{one.where}.objective.params.stop_gradient"
-            yield Finding(field, why, "leave it out, or set tail: false in the support",
-                          (f"terms.{one.index}.objective.params.stop_gradient=false",))  # fmt: skip
+            yield from _stops_nothing(one, "leave it out, or set tail: false in the support")
 
 
-RULES: tuple[Rule, ...] = (_draws_correct_tails, _gradients_stop_somewhere)
+def _stops_nothing(one: ResolvedTerm, advice: str) -> Iterator[Finding]:
+    why = "stop_gradient changes nothing where the probabilities that are compared sum to one"
+    field = "objective.params.stop_gradient"
+    yield Finding(f"{one.where}.{field}", why, advice, (f"terms.{one.index}.{field}=false",))
+
+
+RULES: tuple[Rule, ...] = (_draws_correct_tails, _whole_vocabularies_hide_nothing, _gradients_stop_somewhere)

@@ -31,6 +31,13 @@ def load_causal_lm(folder: Path, dtype: Dtype, device: str) -> Any:
     return model.to(device).eval().requires_grad_(requires_grad=False)
 
 
+def skeleton_of(folder: Path) -> Any:
+    """The folder's model without its weights: parameters by name and shape, and the configuration."""
+    check_folder(folder)
+    with torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(_config_of(folder), trust_remote_code=False)
+
+
 def _config_of(folder: Path) -> Any:
     """The configuration of a causal language model; other kinds are refused by name."""
     try:

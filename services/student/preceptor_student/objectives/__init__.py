@@ -23,6 +23,7 @@ from preceptor_student.objectives import (
     forward_kl,
     freshness,
     group_relative,
+    hidden,
     jsd,
     k1,
     keep_sign,
@@ -74,6 +75,7 @@ from preceptor_student.objectives.signals import ItemScores, Signal
 
 SIGNALS: dict[str, Callable[[ItemScores, Any], Signal]] = {
     "support": support.read,
+    "hidden": hidden.read,
     "sampled": sampled.read,
     "entropy": entropy.read,
     "reward": reward.read,
@@ -81,12 +83,12 @@ SIGNALS: dict[str, Callable[[ItemScores, Any], Signal]] = {
 """Signal name -> what it makes of a teacher's columns."""
 
 OBJECTIVES: dict[str, Objective] = {
-    "reverse_kl": Objective(reverse_kl.usable, reverse_kl.loss),
-    "forward_kl": Objective(forward_kl.usable, forward_kl.loss),
-    "jsd": Objective(jsd.usable, jsd.loss),
-    "skew_kl": Objective(skew_kl.usable, skew_kl.loss),
-    "alpha_divergence": Objective(alpha_divergence.usable, alpha_divergence.loss),
-    "f_divergence": Objective(f_divergence.usable, f_divergence.loss),
+    "reverse_kl": Objective(reverse_kl.usable, reverse_kl.loss, summand=reverse_kl.summand),
+    "forward_kl": Objective(forward_kl.usable, forward_kl.loss, summand=forward_kl.summand),
+    "jsd": Objective(jsd.usable, jsd.loss, summand=jsd.summand),
+    "skew_kl": Objective(skew_kl.usable, skew_kl.loss, summand=skew_kl.summand),
+    "alpha_divergence": Objective(alpha_divergence.usable, alpha_divergence.loss, summand=alpha_divergence.summand),
+    "f_divergence": Objective(f_divergence.usable, f_divergence.loss, summand=f_divergence.summand),
     "adaptive_kl": Objective(adaptive_kl.usable, adaptive_kl.loss),
     "entropy_gated_kl": Objective(entropy_gated_kl.usable, entropy_gated_kl.loss),
     "soft_targets": Objective(soft_targets.usable, soft_targets.loss),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from preceptor_student.objectives.divergence import Summand
 from preceptor_student.objectives.rows import TermRows
 from preceptor_student.objectives.samples import Pair, Sample
 from preceptor_student.objectives.signals import Drawn, Mask, Signal
@@ -35,11 +36,13 @@ def every_row(facts: Facts, _params: Any) -> Mask:
 @dataclass(frozen=True, slots=True)
 class Objective:
     """`usable(signal, head_rows)` marks rows on which the loss is finite; `loss(rows, params)` is one number for each row.
-    `logged(facts, params)` marks rows that have the columns of the rollout which it reads."""
+    `logged(facts, params)` marks rows that have the columns of the rollout which it reads. `summand`: of a divergence that is one
+    sum over tokens, which can be taken over all of them."""
 
     usable: Callable[[Signal, int], Mask]
     loss: Callable[[TermRows, Any], Tensor]
     logged: Callable[[Facts, Any], Mask] = every_row
+    summand: Summand | None = None
 
 
 @dataclass(frozen=True, slots=True)

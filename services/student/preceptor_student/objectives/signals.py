@@ -28,6 +28,8 @@ class ItemScores:
     tail_r: F32 | None = None
     reward: float | None = None
     entropy_r: F32 | None = None
+    hidden_rh: F32 | None = None
+    head_sha256: bytes = b""  # of the head that turns `hidden_rh` into scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,5 @@ class Signal:
     support: SupportColumns | None = None
     reward: float | None = None
     entropy_r: F32 | None = None
+    hidden_rh: F32 | None = None
+    head_sha256: bytes = b""

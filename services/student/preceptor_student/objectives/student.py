@@ -6,7 +6,8 @@ Shapes: n rows, v rows of the head, s entries of the support, k top entries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,16 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """What came of a comparison over every token, one number a row. `nats_n` carries the gradient; the others are facts."""
+
+    nats_n: Tensor
+    gradient_squared_n: Tensor  # of nats_n with respect to all of the row's logits
+    reverse_kl_n: Tensor
+    entropy_gap_n: Tensor  # student minus teacher
+
+
+@dataclass(frozen=True, slots=True)
 class StudentRows:
     """The student on the asked tokens, with gradient. Absent entries, and the tail of a row without one, hold zero."""
 
@@ -46,6 +57,19 @@ class StudentRows:
     tail_n: Tensor
     open_n: Tensor  # rows that have an outside: tokens beside those of the support
     observed: Observed
+    compared: Compared | None = None  # where a term compares every token
+
+    @property
+    def carrying(self) -> tuple[Tensor, ...]:
+        """The parts with a gradient."""
+        few = (self.sampled_n, self.listed_ns, self.tail_n)
+        return few if self.compared is None else (*few, self.compared.nats_n)
+
+    def carried_by(self, parts: Sequence[Tensor]) -> StudentRows:
+        """The same with these in their place."""
+        sampled_n, listed_ns, tail_n, *rest = parts
+        compared = replace(self.compared, nats_n=rest[0]) if self.compared else None
+        return replace(self, sampled_n=sampled_n, listed_ns=listed_ns, tail_n=tail_n, compared=compared)
 
 
 def read_rows(log_probs_nv: Tensor, asked: Asked) -> StudentRows:

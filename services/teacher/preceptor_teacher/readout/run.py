@@ -16,9 +16,9 @@ from torch import Tensor
 from preceptor.types import TailOf
 from preceptor_serving.models.draw import draw
 from preceptor_serving.models.topk import topk_lowest_id
+from preceptor_serving.models.vocabulary_head import Head
 from preceptor_teacher.readout.asked import Asked
 from preceptor_teacher.readout.columns import Columns, ReadoutRows
-from preceptor_teacher.readout.head import Head
 from preceptor_teacher.readout.reduce import Mass, mass_and_entropy_of, mass_of
 from preceptor_teacher.readout.spec import NO_TARGET, RowSpec, Signals
 

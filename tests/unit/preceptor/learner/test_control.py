@@ -1,5 +1,7 @@
 """The control deals whole teacher rows to other places, and what stands there is still a distribution."""
 
+# pyright: reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import math
@@ -9,7 +11,7 @@ import pytest
 
 from preceptor import wire
 from preceptor.learner.control import permuted
-from preceptor.types import Grade, IdLogprobs, RaggedIds, RaggedLogprobs, RolloutId, Rows, Sequence
+from preceptor.types import Grade, Hidden, HiddenDtype, IdLogprobs, RaggedIds, RaggedLogprobs, RolloutId, Rows, Sequence
 from preceptor_proto.v1 import student_pb2
 
 VOCABULARY = 20
@@ -113,6 +115,21 @@ def test_rewards_of_whole_rollouts_are_dealt_too(items: list[student_pb2.TrainIt
     ]
     assert sorted(rewards) == [0.0, 1.0, 2.0, 3.0]
     assert rewards != [0.0, 1.0, 2.0, 3.0]
+
+
+def test_hidden_states_are_dealt_as_whole_rows(items: list[student_pb2.TrainItem]) -> None:
+    head, before = bytes(range(32)), []
+    for number, message in enumerate(items):
+        rows, _ = read(message)
+        states = np.arange(3 * rows.count, dtype=np.float32).reshape(rows.count, 3) + 100 * number
+        before += states.tolist()
+        blank = Rows(0, rows.validity, hidden=Hidden(states, HiddenDtype.F32, head))
+        message.scores[0].rows.CopyFrom(wire.rows_to_proto(blank, Grade.F32, VOCABULARY)[0])
+    found = [wire.rows_from_proto(message.scores[0].rows, None).hidden for message in permuted(items, 7, 0, VOCABULARY)]
+    assert {one.head_sha256 for one in found if one} == {head}
+    after = [row for one in found if one for row in one.states.tolist()]
+    assert sorted(after) == sorted(before)
+    assert after != before
 
 
 def test_rows_without_a_valid_score_stay_without_one(items: list[student_pb2.TrainItem]) -> None:

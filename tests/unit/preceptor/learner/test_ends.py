@@ -22,7 +22,7 @@ from preceptor.errors import (
 from preceptor.learner import NoHooks, Patiences
 from preceptor.learner.waits import Patience, Pulse, beside, persist, together
 from preceptor.queue import Flow
-from preceptor_proto.v1 import common_pb2
+from preceptor_proto.v1 import common_pb2, student_pb2
 from tests.unit.preceptor.learner.world import ALL, RUN, TEACHER, FakeRollout, FakeTeacher, World, plan, recipe
 
 SHORT = Patiences(deadline_s=0.3, connect_s=0.1, repoke_s=0.02)
@@ -82,6 +82,27 @@ async def test_pairs_that_do_not_fit_and_wants_nobody_serves_are_refused_before_
     with pytest.raises(Unsupported, match="top-2, its most is 1; no tail; no deterministic mode"):
         await world.run()
     assert world.student.epoch == 0
+
+
+async def test_hidden_states_need_a_teacher_that_has_them_and_a_student_that_has_the_head_behind_them(tmp_path: Path) -> None:
+    raw = recipe()
+    raw["terms"] = [{"on": "rollouts", "teacher": "tutor", "signal": "hidden", "objective": "reverse_kl"}]
+    raw["teachers"] = {"tutor": {"model": TEACHER}}
+    world = World(tmp_path, plan=plan(raw))
+    with pytest.raises(Unsupported, match="no hidden states"):
+        await world.run()
+    assert world.student.epoch == 0
+    world.teacher, asked = FakeTeacher(can=replace(ALL, hidden=True), head=bytes(range(32))), []
+
+    async def without_head(request: student_pb2.OpenRunRequest, *, deadline_s: float) -> student_pb2.StudentStatus:
+        asked.extend(request.head_sha256)
+        raise Unsupported("no such head", field="head_sha256")
+
+    world.student.open_run = without_head  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(Unsupported, match="no such head"):
+        await world.run()
+    assert asked == [bytes(range(32))]  # once: no later answer would be another
+    assert world.rollout.asked == []
 
 
 async def test_a_teacher_that_writes_needs_a_rollout_service_of_its_own(tmp_path: Path) -> None:

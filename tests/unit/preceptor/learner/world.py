@@ -297,8 +297,8 @@ def _meaning(batches: Sequence[student_pb2.MicroBatch]) -> bytes:
 class FakeTeacher:
     """Describes itself, and judges by the text; `working` is its worker on the queue."""
 
-    def __init__(self, tokenizer: bytes = TOKENIZER, can: Capabilities = ALL, away: bool = False) -> None:
-        self.info = ModelInfo(TEACHER_REF, tokenizer, bytes(32), TOKENS, TOKENS, "f32", "fake", "1", "1", can)
+    def __init__(self, tokenizer: bytes = TOKENIZER, can: Capabilities = ALL, away: bool = False, head: bytes = b"") -> None:
+        self.info = ModelInfo(TEACHER_REF, tokenizer, bytes(32), TOKENS, TOKENS, "f32", "fake", "1", "1", can, head)
         self.away = away
         self.graded: Counter[str] = Counter()
         self.grade_errors: list[PreceptorError] = []

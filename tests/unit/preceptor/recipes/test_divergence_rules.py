@@ -6,6 +6,7 @@ import pytest
 
 from preceptor.errors import ConfigurationError
 from preceptor.recipes import compile_recipe, recipe_from
+from preceptor.types import TailOf
 
 BASE = {
     "version": 1,
@@ -39,6 +40,43 @@ def test_what_cannot_work_is_refused_with_a_way_out(support, params, on, said, f
     with pytest.raises(ConfigurationError, match=said) as refused:
         compile_recipe(recipe(support, params, on))
     assert fix in (refused.value.hint or "")
+
+
+def on_hidden_states(op: str, **params):
+    values = recipe({}, params, op=op).model_dump(mode="json")
+    values["terms"][0]["signal"] = "hidden"
+    return recipe_from(values)
+
+
+SUMS: dict[str, dict] = {
+    "reverse_kl": {},
+    "forward_kl": {},
+    "jsd": {},
+    "skew_kl": {"direction": "forward"},
+    "alpha_divergence": {"alpha": 0.5},
+    "f_divergence": {"generator": "triangular"},
+}
+
+
+@pytest.mark.parametrize("op", SUMS)
+def test_a_divergence_that_is_one_sum_reads_hidden_states(op: str):
+    want = compile_recipe(on_hidden_states(op, **SUMS[op])).teachers["tutor"].want
+    assert want is not None
+    assert (want.hidden, want.topk, want.sampled, want.tail) == (True, 0, False, TailOf.NONE)
+
+
+@pytest.mark.parametrize(
+    ("op", "params", "said"),
+    [
+        ("reverse_kl", {"unbiased": True}, "leave none: every token is compared"),
+        ("reverse_kl", {"stop_gradient": True}, "sum to one"),
+        ("adaptive_kl", {}, "adaptive_kl cannot read hidden"),
+        ("soft_targets", {"teacher_share": 0.5}, "soft_targets cannot read hidden"),
+    ],
+)
+def test_what_has_no_meaning_on_every_token_is_refused(op, params, said):
+    with pytest.raises(ConfigurationError, match=said):
+        compile_recipe(on_hidden_states(op, **params))
 
 
 @pytest.mark.parametrize(
