@@ -48,6 +48,7 @@ TENANTS: dict[str, Apart] = {
     "Teacher.Score": "job",
     "Teacher.Grade": "job",
     "Teacher.Status": "key",
+    "Teacher.Drain": "service",
     "Rollout.Describe": "service",
     "Rollout.Render": "service",
     "Rollout.Pieces": "service",

@@ -39,6 +39,8 @@ COMMANDS: dict[str, CommandSpec] = {
     "serve student": CommandSpec("preceptor.cli.serve:student", "Run the student service until it is stopped."),
     "serve teacher": CommandSpec("preceptor.cli.serve:teacher", "Run the teacher service until it is stopped."),
     "teachers": CommandSpec("preceptor.cli.teachers:teachers", "What a teacher service serves, and whether its replicas agree."),
+    "teachers drain": CommandSpec("preceptor.cli.drain:drain", "Take a teacher out of work; what it has is finished."),
+    "teachers undrain": CommandSpec("preceptor.cli.drain:undrain", "Take a drained teacher back into work."),
     "teachers render": CommandSpec("preceptor_teacher.commands:render", "A teachers file as services for docker compose."),
     "status": CommandSpec("preceptor.cli.status:status", "How teachers stand: engines, and every job's queue."),
     "up": CommandSpec("preceptor.cli.up:up", "Start Valkey and the three services on this machine, until Ctrl-C."),

@@ -38,6 +38,15 @@ class ScoreOptions:
 NO_OPTIONS = ScoreOptions()
 
 
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Which teachers of a service take no new work, and what the named ones still have."""
+
+    teachers: tuple[str, ...]
+    tasks: int
+    leases: int
+
+
 class AsyncTeacherClient:
     """Made and used inside one event loop. `target` is an address, or a `Target` with key and deadline.
 
@@ -76,6 +85,14 @@ class AsyncTeacherClient:
     async def status(self, *, deadline_s: float | None = None) -> TeacherStatus:
         """How the service stands: engines, queues, what is wrong. Of several addresses each wants a client of its own."""
         return wire.teacher_status_from_proto(await self._doors.status(deadline_s=deadline_s))
+
+    async def drain(
+        self, teacher: str = "", *, undo: bool = False, stop: bool = False, deadline_s: float | None = None
+    ) -> Drained:
+        """Takes a teacher, or all of the one service, out of work; `undo` takes it back, `stop` ends the service in order."""
+        request = teacher_pb2.DrainRequest(teacher=teacher, undo=undo, stop=stop)
+        reply = await self._doors.drain(request, deadline_s=deadline_s)
+        return Drained(tuple(reply.draining), reply.tasks, reply.leases)
 
     async def close(self) -> None:
         await self._doors.close()

@@ -44,11 +44,17 @@ class TeacherDoors:
 
     async def status(self, *, deadline_s: float | None = None) -> teacher_pb2.TeacherStatus:
         """How the one service stands; several have several states."""
+        return await self._at(self._only(), "Status", teacher_pb2.StatusRequest(), teacher_pb2.TeacherStatus, deadline_s)
+
+    async def drain(self, request: teacher_pb2.DrainRequest, *, deadline_s: float | None = None) -> teacher_pb2.DrainReply:
+        """Takes teachers of the one service out of work or back into it; may be asked again."""
+        return await self._at(self._only(), "Drain", request, teacher_pb2.DrainReply, deadline_s)
+
+    def _only(self) -> str:
         if len(self.connections) > 1:
             value, limit = self.target.address, "one address"
-            raise InvalidArgument("several services have several states", field="target", value=value, limit=limit)
-        [address] = self.connections
-        return await self._at(address, "Status", teacher_pb2.StatusRequest(), teacher_pb2.TeacherStatus, deadline_s)
+            raise InvalidArgument("this is asked of one service alone", field="target", value=value, limit=limit)
+        return next(iter(self.connections))
 
     async def close(self) -> None:
         await asyncio.gather(*(connection.close() for connection in self.connections.values()))

@@ -240,6 +240,26 @@ class GradeReply(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[GradeResult]
     def __init__(self, results: _Optional[_Iterable[_Union[GradeResult, _Mapping]]] = ...) -> None: ...
 
+class DrainRequest(_message.Message):
+    __slots__ = ("teacher", "undo", "stop")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    UNDO_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    undo: bool
+    stop: bool
+    def __init__(self, teacher: _Optional[str] = ..., undo: bool = ..., stop: bool = ...) -> None: ...
+
+class DrainReply(_message.Message):
+    __slots__ = ("draining", "tasks", "leases")
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    draining: _containers.RepeatedScalarFieldContainer[str]
+    tasks: int
+    leases: int
+    def __init__(self, draining: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., leases: _Optional[int] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -54,6 +54,11 @@ class TeacherStub(object):
                 request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.StatusRequest.SerializeToString,
                 response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.TeacherStatus.FromString,
                 _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/preceptor.v1.Teacher/Drain',
+                request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainReply.FromString,
+                _registered_method=True)
 
 
 class TeacherServicer(object):
@@ -87,6 +92,13 @@ class TeacherServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drain(self, request, context):
+        """Teachers take no new work, or take it again; asked again, it tells what is left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TeacherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_TeacherServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.StatusRequest.FromString,
                     response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.TeacherStatus.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class Teacher(object):
             '/preceptor.v1.Teacher/Status',
             preceptor__proto_dot_v1_dot_teacher__pb2.StatusRequest.SerializeToString,
             preceptor__proto_dot_v1_dot_teacher__pb2.TeacherStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Teacher/Drain',
+            preceptor__proto_dot_v1_dot_teacher__pb2.DrainRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_teacher__pb2.DrainReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,8 +33,9 @@ log = get_logger("preceptor.lifecycle")
 class RunningService:
     """A service behind its two doors. Create it inside an event loop; both ports are bound when that returns."""
 
-    def __init__(self, service: Service, settings: ServiceSettings) -> None:
+    def __init__(self, service: Service, settings: ServiceSettings, stop_asked: asyncio.Future[str] | None = None) -> None:
         self.service, self.settings = service, settings
+        self._stop_asked = stop_asked
         self.lifecycle, self.meters = Lifecycle(), Meters()
         self._gate = gate = gate_for(settings.host, settings.key_file)
         self.frame = Frame(self.lifecycle, gate, self.meters, FrameLimits.of(settings))
@@ -59,7 +60,8 @@ class RunningService:
         await self._grpc.start()
         self.lifecycle.listen(self._announce)
         log.info("doors_open", service=self.service.name, grpc_port=self.grpc_port, rest_port=self.rest_port)
-        await self.service.start(ServiceContext(self.settings, self.lifecycle, self.meters, self._gate.terms))
+        context = ServiceContext(self.settings, self.lifecycle, self.meters, self._gate.terms, self._ask_to_stop)
+        await self.service.start(context)
         self.lifecycle.ready()
 
     async def stop(self, reason: str) -> list[str]:
@@ -68,6 +70,11 @@ class RunningService:
             self.lifecycle.draining(reason)
             self._stopping = asyncio.create_task(self._stop(), name="drain")
         return await asyncio.shield(self._stopping)
+
+    def _ask_to_stop(self, reason: str) -> None:
+        """The process ends in order; inside a block of code nothing does before the block."""
+        if self._stop_asked is not None and not self._stop_asked.done():
+            self._stop_asked.set_result(reason)
 
     async def _stop(self) -> list[str]:
         grace_s = self.settings.drain_grace_s
@@ -125,15 +132,15 @@ def run_service(service: Service, settings: ServiceSettings) -> int:
 
 
 async def _serve(service: Service, settings: ServiceSettings) -> int:
-    asked = asyncio.get_running_loop().create_future()
-    with stop_signals(asked.set_result):
-        house = RunningService(service, settings)
+    asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    with stop_signals(lambda name: None if asked.done() else asked.set_result(f"received {name}")):
+        house = RunningService(service, settings, asked)
         starting = asyncio.create_task(house.start(), name="start")
         await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         if asked.done() and not starting.done():
             starting.cancel()
         failure = await _outcome(starting)
-        reason = f"received {await asked}" if failure is None or asked.done() else "the start failed"
+        reason = await asked if failure is None or asked.done() else "the start failed"
         failed_stages = await house.stop(reason)
     if failure is not None:
         raise failure

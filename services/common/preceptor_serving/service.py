@@ -43,14 +43,19 @@ class GrpcService:
     rpcs: Mapping[str, Rpc]
 
 
+def _nobody_stops(reason: str) -> None:
+    """Where a block of code is the service's life, nothing but its end stops it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceContext:
-    """What the frame lends to a service while it runs."""
+    """What the frame lends to a service while it runs. `stop` asks for an ordered end, as SIGTERM does."""
 
     settings: ServiceSettings
     lifecycle: Lifecycle
     meters: Meters
     terms: TermsOf = no_terms
+    stop: Callable[[str], None] = _nobody_stops
 
 
 class Service(Protocol):

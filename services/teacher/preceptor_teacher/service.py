@@ -38,8 +38,10 @@ from preceptor_teacher.billing import count_calls, counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
+from preceptor_teacher.draining import Draining
 from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
 from preceptor_teacher.pool import EnginePool, PoolPolicy
+from preceptor_teacher.runs import named, result_of, run_all
 from preceptor_teacher.status import StatusDesk, visible_to
 from preceptor_teacher.status_metrics import StatusCollector
 from preceptor_teacher.tickets import Ticket
@@ -93,6 +95,7 @@ class TeacherService:
         self._worker_name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._pools: dict[str, EnginePool] = {}
         self._desk: StatusDesk | None = None
+        self._draining: Draining | None = None
         self._clocks: list[SharedClocks] = []
         self._ledger: RedisLedger | None = None
         self.accounts = Accounts()
@@ -107,6 +110,7 @@ class TeacherService:
             "Score": Rpc(self.score, Scope.SCORE),
             "Grade": Rpc(self.grade, Scope.GRADE),
             "Status": Rpc(self.status, Scope.STATUS),
+            "Drain": Rpc(self.drain, Scope.ADMIN),
         }
         return (GrpcService(teacher_pb2.DESCRIPTOR.services_by_name["Teacher"], rpcs),)
 
@@ -144,6 +148,9 @@ class TeacherService:
             await pool.start()
             self._pools[spec.name] = pool
         self._desk.start()
+        self._draining = Draining(context.lifecycle, self.names, context.stop)
+        for name, pool in self._pools.items():
+            self._draining.watch(name, pool, None)
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
@@ -192,6 +199,8 @@ class TeacherService:
             context.lifecycle.probe(f"queue:{teacher.spec.name}", lambda worker=worker: worker.trouble)
             worker.start()
             self._workers.append(worker)
+            if self._draining is not None:
+                self._draining.watch(teacher.spec.name, teacher.pool, worker)
         context.lifecycle.listen(self._drain_with)
 
     def _drain_with(self, status: Status) -> None:
@@ -266,6 +275,23 @@ class TeacherService:
         assert self._desk is not None, "a call comes after the start"
         return wire.teacher_status_to_proto(visible_to(call.identity, await self._desk.status()))
 
+    async def drain(self, request: teacher_pb2.DrainRequest, call: Call) -> teacher_pb2.DrainReply:
+        """Takes teachers out of work or back into it, and tells what those that are drained still have."""
+        assert self._draining is not None, "a call comes after the start"
+        names = [self._own_name(request.teacher)] if request.teacher else self.names
+        (self._draining.undo if request.undo else self._draining.drain)(names)
+        if request.stop and not request.undo:
+            self._draining.stop(f"key {call.identity.key_id}")
+        return self._draining.left(names)
+
+    def _own_name(self, name: str) -> str:
+        judge = judge_of(self._judges, name)
+        return judge.spec.name if judge is not None else self.find(name, "teacher").spec.name
+
+    def _check_taken(self, name: str) -> None:
+        if self._draining is not None:
+            self._draining.check(name)
+
     async def describe(self, request: teacher_pb2.DescribeRequest, call: Call) -> teacher_pb2.DescribeReply:
         """Versions of the named teacher, or of all."""
         return teacher_pb2.DescribeReply(teachers=[wire.model_info_to_proto(info) for info in self.infos(request.teacher)])
@@ -274,6 +300,7 @@ class TeacherService:
         """One result for each item, in order; only what is wrong with the whole request is raised."""
         name, exact = wire.choice_from_proto(request.teacher)
         teacher = self.find(name)
+        self._check_taken(teacher.spec.name)
         info = choose_version(exact, teacher.pool.infos)
         check_pair(request, info)
         check_count(len(request.items), self._bounds)
@@ -295,7 +322,7 @@ class TeacherService:
         scored = await self._all_results(teacher.pool, flow, call.identity.terms, list(tickets.values()))
         for index, result in zip(tickets, scored, strict=True):
             results[index] = result
-        return teacher_pb2.ScoreReply(results=[_named(result, index) for index, result in enumerate(results)])
+        return teacher_pb2.ScoreReply(results=[named(result, index) for index, result in enumerate(results)])
 
     async def grade(self, request: teacher_pb2.GradeRequest, call: Call) -> teacher_pb2.GradeReply:
         """One verdict or error for each item, in order."""
@@ -315,6 +342,7 @@ class TeacherService:
     @asynccontextmanager
     async def _judging(self, judge: Judge, identity: Identity, job: str, places: int) -> AsyncGenerator[None]:
         """So many places of the tenant's quota; a block that ends well is one request of the job."""
+        self._check_taken(judge.spec.name)
         flow = FlowKey(judge.spec.name, identity.tenant, job, 0)
         hold = await self.accounts.reserve(flow, identity.terms.limits, tokens=0, places=places)
         try:
@@ -341,38 +369,7 @@ class TeacherService:
         await pool.look_up(tickets)
         fresh = [ticket for ticket in tickets if not ticket.result.done()]
         async with paid_for(self.accounts, flow, terms.limits, fresh):
-            await _run(pool, fresh)
-        results = [await _result(ticket) for ticket in tickets]
+            await run_all(pool, fresh)
+        results = [await result_of(ticket) for ticket in tickets]
         self.accounts.count(flow, {Counter.REQUESTS: 1, **counts_of(tickets, results)})
         return results
-
-
-async def _run(pool: EnginePool, tickets: Sequence[Ticket]) -> None:
-    """Until all have ended. A full queue refuses them as one; a caller who leaves takes all of them with him."""
-    submitted: list[Ticket] = []
-    try:
-        for ticket in tickets:
-            pool.submit(ticket)
-            submitted.append(ticket)
-        if submitted:
-            await asyncio.wait([ticket.result for ticket in submitted])
-    except BaseException:
-        for ticket in submitted:
-            ticket.result.cancel()
-        pool.cancel([ticket.task.task_id for ticket in submitted])
-        raise
-
-
-async def _result(ticket: Ticket) -> teacher_pb2.ScoreResult:
-    """The engine's death under one item is that item's error, not its neighbours'."""
-    try:
-        return await ticket.result
-    except PreceptorError as error:
-        return teacher_pb2.ScoreResult(error=detail_of(error))
-
-
-def _named(result: teacher_pb2.ScoreResult, index: int) -> teacher_pb2.ScoreResult:
-    """Errors name their item."""
-    if result.HasField("error"):
-        result.error.field = f"items[{index}].{result.error.field}".rstrip(".")
-    return result

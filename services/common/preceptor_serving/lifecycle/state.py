@@ -6,6 +6,9 @@
                         ▼
                     draining ──▶ stopped
 
+A paused service is draining to those who look, and ready again when that is undone: it is its operator who has taken it
+out of work, and the service refuses by itself what is new.
+
 Degraded means that something named is wrong. Where that something stops the service from answering (`blocks`), probes
 say "not serving"; otherwise it goes on serving and says what is missing.
 """
@@ -46,11 +49,12 @@ class Status:
 
 
 class Lifecycle:
-    """One service's state. Moves are idempotent, and nothing leads back from draining."""
+    """One service's state. Moves are idempotent, and nothing but the end of a pause leads back from draining."""
 
     def __init__(self) -> None:
         self._phase = State.LOADING
         self._reason = "starting"
+        self._paused: str | None = None
         self._troubles: dict[str, Trouble] = {}
         self._probes: dict[str, Probe] = {}
         self._listeners: list[Listener] = []
@@ -89,6 +93,18 @@ class Lifecycle:
             self._changed()
         return known
 
+    def pause(self, reason: str) -> None:
+        """Taken out of work until `resume`; calls about the service are let in all the same."""
+        if self._paused is None:
+            self._paused = reason
+            self._changed()
+
+    def resume(self) -> None:
+        """The pause is over."""
+        if self._paused is not None:
+            self._paused = None
+            self._changed()
+
     def draining(self, reason: str) -> bool:
         """True for the first who asks to stop; later ones change nothing."""
         if self._phase in (State.DRAINING, State.STOPPED):
@@ -111,6 +127,8 @@ class Lifecycle:
         """The state as probes tell it."""
         if self._phase is not State.READY:
             return Status(self._phase, False, {"service": self._reason})
+        if self._paused is not None:
+            return Status(State.DRAINING, False, {"service": self._paused})
         soft = {name: reason for name, probe in self._probes.items() if (reason := probe()) is not None}
         reasons = {name: trouble.reason for name, trouble in self._troubles.items()} | soft
         blocked = any(trouble.blocks for trouble in self._troubles.values())

@@ -53,6 +53,11 @@ class QueueWorker:
         """Leases in hand."""
         return len(self._held)
 
+    @property
+    def finishing(self) -> int:
+        """Leases in hand, or one that may still be taken; 0 in a drained worker that holds nothing."""
+        return self.held or int(bool(self._loops) and not self._loops[0].done())
+
     def start(self) -> None:
         self._loops = [
             asyncio.create_task(self._lease_loop(), name="worker-lease"),
@@ -62,6 +67,13 @@ class QueueWorker:
     def drain(self) -> None:
         """Takes no further tasks; what is held is finished."""
         self._draining = True
+
+    def resume(self) -> None:
+        """Takes tasks again after a drain, unless it has been stopped."""
+        if self._draining and self._loops:
+            self._draining = False
+            if self._loops[0].done():
+                self._loops[0] = asyncio.create_task(self._lease_loop(), name="worker-lease")
 
     async def stop(self, grace_s: float) -> None:
         """Finishes what is held within the grace, and hands the rest back."""
