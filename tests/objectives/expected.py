@@ -195,6 +195,7 @@ EXPECTED: dict[str, Expected] = {
     "grpo": lambda here: against_the_group(here, 1e-4, within_a_fifth),
     "lightning": lambda here: mean_of_rows(here, clipped),
     "minillm": lambda here: mean_of_rows(here, reverse) + later_rows(here),
+    "nitrobrew": lambda here: mean_of_rows(here, lambda row: oracle.reverse_kl(row.p.exp(), row.q.exp())),
     "off-policy-kd": lambda here: mean_of_rows(here, lambda row: row.divergence(oracle.forward_kl, student_top=0), "tutor"),
     "prefix-opd": lambda here: mean_of_rows(here, k1, rows=FIRST),
     "tiny-forward-kl": lambda here: mean_of_rows(here, forward),
