@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import importlib.util
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence as Items
@@ -30,6 +31,7 @@ from benchmarks.scoring.models import Shape, save_random_qwen3
 from benchmarks.scoring.readouts import TOPK, WAYS, interleaved_s, make_case
 from preceptor.client import AsyncTeacherClient, ScoreItem
 from preceptor.types import Grade, Scored, Sequence, Want
+from preceptor_serving.engine_host.kept_memory import KEPT_MEMORY
 from preceptor_teacher.engines.hf import create
 from preceptor_teacher.engines.hf.engine import HfEngine
 
@@ -191,12 +193,21 @@ def notes_of(rows: Items[Result]) -> list[str]:
     return lines
 
 
+def as_an_engine_runs() -> None:
+    """Starts this command anew with the memory settings of an engine's process, so that the side in this process has them too."""
+    if not KEPT_MEMORY.keys() <= os.environ.keys():
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks.bench_scoring", *sys.argv[1:]], {**KEPT_MEMORY, **os.environ}
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side (default: 5)")
     parser.add_argument("--rows", type=int, nargs="+", default=[1024, 2048], help="rows of the timed readouts")
     parser.add_argument("--memory-rows", type=int, default=8192, help="rows of P7")
     options = parser.parse_args()
+    as_an_engine_runs()
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     rows = asyncio.run(grpc_results(options.repeats))

@@ -20,6 +20,7 @@ from preceptor_proto.v1 import common_pb2
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.child_logs import forward_lines
 from preceptor_serving.engine_host.frames import PROGRESS, Frame, Kind, join_name, read_frame
+from preceptor_serving.engine_host.kept_memory import KEPT_MEMORY
 from preceptor_serving.engine_host.policy import HostPolicy
 
 CHILD = "preceptor_serving.engine_host.child"
@@ -195,7 +196,7 @@ async def _spawn_child(environ: Mapping[str, str]) -> tuple[asyncio.subprocess.P
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", CHILD, str(theirs.fileno()), str(os.getpid())),
             pass_fds=(theirs.fileno(),),
-            env={**os.environ, **environ},
+            env={**KEPT_MEMORY, **os.environ, **environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

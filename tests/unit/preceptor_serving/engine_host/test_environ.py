@@ -12,6 +12,7 @@ from preceptor.errors import EngineFailed, Unsupported
 from preceptor.types import ScoreItem, Sequence, Want
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.host import EngineHost
+from preceptor_serving.engine_host.kept_memory import KEPT_MEMORY
 from preceptor_serving.engine_host.placement import in_this_process
 from preceptor_serving.engine_host.policy import HostPolicy
 from preceptor_serving.engine_host.scoring import ScoringClient
@@ -24,7 +25,11 @@ def item(token: int) -> ScoreItem:
     return ScoreItem(Sequence.of([1], [token]), Want(sampled=True))
 
 
-async def test_the_environment_of_a_specification_is_its_processs_alone_and_survives_a_restart() -> None:
+async def test_the_environment_of_a_specification_is_its_processs_alone_and_survives_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1048576")
     quick = HostPolicy(heartbeat_s=0.1, backoff_first_s=0.05, restart_wait_s=30.0, stop_grace_s=0.5)
     host = EngineHost(EngineSpec("a", "fake", {"crash_token": CRASH}, GPUS), quick)
     await host.start()
@@ -36,6 +41,7 @@ async def test_the_environment_of_a_specification_is_its_processs_alone_and_surv
         seen = psutil.Process(host.pid).environ()
         assert seen["CUDA_VISIBLE_DEVICES"] == "3,1"
         assert seen["PATH"] == os.environ["PATH"]
+        assert seen.items() >= {**KEPT_MEMORY, "MALLOC_TRIM_THRESHOLD_": "1048576"}.items(), "what the operator sets stays"
         assert os.environ.get("CUDA_VISIBLE_DEVICES") != "3,1"
     finally:
         await host.stop()
