@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from preceptor import wire
 from preceptor.error_details import detail_of
 from preceptor.errors import PreceptorError, TooLarge
+from preceptor.logs import get_logger
 from preceptor.types import CacheTier, Capabilities, GradeItem, ModelInfo, ModelRef, Receipt, TimeSplit, Verdict
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.quotas import Desk
 from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Payer, Spent
+from preceptor_teacher.api.probing import Found
 from preceptor_teacher.graders import GRADERS, Grader, build_grader
 
+log = get_logger("preceptor.judges")
 ENGINE = "api"
 TEMPERATURE_UNSAID = 1.0  # what providers take where none is sent
 
@@ -38,6 +41,7 @@ class Judge:
 
     def __init__(self, spec: JudgeSpec, desk: Desk | None = None, book: Callable[[Payer, Spent], None] = _unbooked) -> None:
         self.spec = spec
+        self._found: Found | None = None
         self.client = ChatClient(spec.options, spec.options.key(), name=spec.name, desk=desk, book=book)
 
     @property
@@ -48,8 +52,24 @@ class Judge:
     @property
     def info(self) -> ModelInfo:
         """What is known of it. Weights and tokenizer are the provider's, so their digests are empty."""
-        can = Capabilities(judge=True, structured_output=self.spec.options.structured_output, graders=tuple(GRADERS))
+        found, declared = self._found, self.spec.options.structured_output
+        can = Capabilities(
+            judge=True,
+            generate=True,
+            graders=tuple(GRADERS),
+            structured_output=declared and (found is None or found.structured_output),
+            own_logprobs=found is not None and found.top_logprobs is not None,
+            max_topk=(found and found.top_logprobs) or 0,
+            echo_logprobs=found is not None and found.echo_logprobs,
+            seeds=found is not None and found.seeds,
+        )
         return ModelInfo(self._ref, b"", b"", 0, 0, "", ENGINE, self.spec.options.wire, "", can, aliases=self.spec.aliases)
+
+    async def start(self) -> None:
+        """Finds out what the provider serves, where the operator wants it asked. A provider that is away serves nothing more."""
+        if self.spec.options.probe:
+            self._found = await self.client.probe()
+            log.info("provider_probed", teacher=self.spec.name, **asdict(self._found))
 
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """One result for each item, in order; an item whose judge could not be reached has an error of its own.

@@ -138,7 +138,7 @@ class TeacherService:
         for spec in self._specs or await asyncio.to_thread(teachers_of, settings):  # a model of a hub may be downloaded
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec):
-                self._open_judge(spec, context)
+                await self._open_judge(spec, context)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
             pool = EnginePool(
@@ -154,12 +154,13 @@ class TeacherService:
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
-    def _open_judge(self, spec: JudgeSpec, context: ServiceContext) -> None:
-        """Its provider is not asked before there is something to judge; a provider that fails is told by readiness."""
+    async def _open_judge(self, spec: JudgeSpec, context: ServiceContext) -> None:
+        """Its provider is asked nothing before there is something to judge, unless it is to be probed. Readiness tells of it."""
         judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
         self._clients[spec.name] = judge.client
+        await judge.start()
 
     def _open_accounts(self, context: ServiceContext, settings: TeacherSettings) -> None:
         """Quotas and usage, shared with the other workers where the operator has given them a server."""
