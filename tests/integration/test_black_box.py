@@ -123,6 +123,25 @@ async def test_the_reward_of_each_rollout_is_the_judges_score_of_its_text(tmp_pa
     check_what_was_estimated(events)
 
 
+async def test_a_checked_reward_is_whether_the_answer_is_right(tmp_path, monkeypatch):
+    kept = KeepBatches()
+    kept.watch(monkeypatch)
+    student = f"tiny={ROOT / 'examples' / 'tiny' / 'student'}"
+    (tmp_path / "teachers.yaml").write_text("teachers: {checks: {engine: check}}")
+    environ = {"PRECEPTOR_TEACHER_TEACHERS_FILE": str(tmp_path / "teachers.yaml")}
+    environ |= {"PRECEPTOR_ROLLOUT_MODEL": student, "PRECEPTOR_STUDENT_MODEL": student}
+    recipe = load_recipe(ROOT / "recipes" / "grpo.yaml", (*OVERRIDES, "schedule.publish_every_steps=2"))
+    plan = RunPlan.of("checked", "local", compile_recipe(recipe))
+    assert estimate_run(plan, {}).work.graded == ()
+    async with in_this_process(ClientSettings(), tmp_path, environ=environ) as ports:
+        await Learner(plan, ports, RunFolder.of(tmp_path, "checked")).run()
+    items, problems = kept.items(), load("distil")
+    words = [text_of(item).split() for item in items]
+    right = [bool(one) and one[-1] == problems[item.id.prompt].answer for one, item in zip(words, items, strict=True)]
+    assert rewards(items) == [float(one) for one in right]
+    assert len(items) == STEPS * PROMPTS * SAMPLES
+
+
 async def test_the_control_has_the_same_verdicts_of_the_first_step_on_other_rollouts(tmp_path, monkeypatch):
     dealt: dict[str, list[student_pb2.TrainItem]] = defaultdict(list)
     async with standing_in(BUNDLED_TEACHER) as provider:

@@ -14,7 +14,7 @@ from preceptor.cli.options import ConfigFile, Json
 from preceptor.cli.output import print_json, print_table
 from preceptor.cli.plans import print_parts
 from preceptor.config import load_all
-from preceptor.learner import RunPlan, evaluation_items, training_prompts
+from preceptor.learner import RunPlan
 from preceptor.planning import planned_parts
 from preceptor.recipes import compile_recipe, load_recipe
 from preceptor.redaction import redact_text
@@ -42,7 +42,7 @@ def doctor(config: ConfigFile = None, as_json: Json = False, plan: PlanFile = No
 
 def _plan(path: Path, config: Path | None) -> None:
     recipe = load_recipe(path)
-    run = RunPlan("plan", "local", compile_recipe(recipe), training_prompts(recipe), evaluation_items(recipe))
+    run = RunPlan.of("plan", "local", compile_recipe(recipe))
     if any(one.verdict == "does not fit" for one in print_parts(planned_parts(run, config))):
         raise typer.Exit(1)
 

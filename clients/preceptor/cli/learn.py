@@ -15,7 +15,7 @@ import typer
 from preceptor.cli.options import parameter, with_flags
 from preceptor.config import ClientSettings, load
 from preceptor.errors import ConfigurationError
-from preceptor.learner import Control, Learner, Patiences, Ports, RunFolder, RunPlan, Summary, evaluation_items, training_prompts
+from preceptor.learner import Control, Learner, Patiences, Ports, RunFolder, RunPlan, Summary
 from preceptor.learner.events import Watch
 from preceptor.learner.run_folder import DEFAULT_ROOT
 from preceptor.recipes import Recipe, compile_recipe, load_recipe
@@ -116,7 +116,7 @@ def _plan(run: str, tenant: str, recipe: Recipe, control: str) -> RunPlan:
     compiled = compile_recipe(recipe)
     for one in compiled.warnings:
         print(f"warning: {one.field}: {one.sentence}; {one.hint}", file=sys.stderr)
-    return RunPlan(run, tenant, compiled, training_prompts(recipe), evaluation_items(recipe), cast(Control, CONTROLS[control]))
+    return RunPlan.of(run, tenant, compiled, cast(Control, CONTROLS[control]))
 
 
 def _ports(settings: ClientSettings, runs: Path, config: Path | None, *, inline: bool) -> AbstractAsyncContextManager[Ports]:

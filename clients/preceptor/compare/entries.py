@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preceptor.errors import ConfigurationError
-from preceptor.learner import Control, RunPlan, evaluation_items, training_prompts
+from preceptor.learner import Control, RunPlan
 from preceptor.recipes import Recipe, compile_recipe, load_recipe
 
 TENANT = "local"
@@ -57,7 +57,7 @@ class Entry:
                 hint="give the recipe an `evaluation` section",
             )
         compiled = compile_recipe(recipe)
-        return RunPlan(self.name, TENANT, compiled, training_prompts(recipe), evaluation_items(recipe), self.control)
+        return RunPlan.of(self.name, TENANT, compiled, self.control)
 
 
 def entries_of(asked: Comparison) -> Iterator[Entry]:

@@ -22,7 +22,7 @@ from preceptor.local.ports import LOOPBACK, free_ports
 from preceptor.local.stack import Probe
 from preceptor.recipes import is_match
 
-JUDGE_NAME = "tiny-judge"
+JUDGE_NAME, CHECKS_NAME = "tiny-judge", "checks"
 KEY_VARIABLE = "STAND_IN_KEY"
 TIMEOUT_S = 60.0
 QUESTIONS_AT_ONCE = 32
@@ -50,7 +50,7 @@ class StandInProvider:
         return ChildSpec("provider", command, self.folder / "provider.log", ready, {KEY_VARIABLE: self.key})
 
     def write_teachers_file(self) -> Path:
-        """The operator's file for a teacher service that has nothing but this provider."""
+        """The operator's file for a teacher service that has nothing but this provider, and checks that ask nobody."""
         self.folder.mkdir(parents=True, exist_ok=True)
         key_file = self.folder / "provider.key"
         with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -58,7 +58,8 @@ class StandInProvider:
         where = {"base_url": self.base_url, "private_hosts": [LOOPBACK]}
         entry = {"engine": "api", **where, "model": JUDGE_NAME, "api_key_file": key_file.name}
         path = self.folder / "teachers.yaml"
-        path.write_text(yaml.safe_dump({"teachers": {JUDGE_NAME: entry}}), encoding="utf-8")
+        teachers = {JUDGE_NAME: entry, CHECKS_NAME: {"engine": "check"}}
+        path.write_text(yaml.safe_dump({"teachers": teachers}), encoding="utf-8")
         return path
 
     async def answers(self, items: Sequence[EvaluationItem]) -> Answers:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preceptor.config import ClientSettings
-from preceptor.learner import Control, Learner, Patiences, RunFolder, RunPlan, Watch, evaluation_items, training_prompts
+from preceptor.learner import Control, Learner, Patiences, RunFolder, RunPlan, Watch
 from preceptor.learner.connect import connected
 from preceptor.recipes import compile_recipe, load_recipe
 from preceptor.report import RunCurves
@@ -33,9 +33,7 @@ class DemoRun:
 def plan_of(run: DemoRun) -> RunPlan:
     """The run as a learner executes it."""
     recipe = load_recipe(run.recipe, run.overrides)
-    return RunPlan(
-        run.name, "local", compile_recipe(recipe), training_prompts(recipe), evaluation_items(recipe), control=run.control
-    )
+    return RunPlan.of(run.name, "local", compile_recipe(recipe), run.control)
 
 
 async def train(run: DemoRun, settings: ClientSettings, runs: Path, watch: Watch) -> RunCurves:

@@ -31,6 +31,12 @@ def training_prompts(recipe: Recipe) -> tuple[str, ...]:
     return found
 
 
+def training_answers(recipe: Recipe) -> tuple[str, ...]:
+    """The right answer to each of the prompts; none where the recipe names no field for them."""
+    name = recipe.data.answer_field
+    return tuple(_text(line, name, where) for where, line in _lines(recipe.data.path, "data.path")) if name else ()
+
+
 def evaluation_items(recipe: Recipe) -> tuple[EvaluationItem, ...]:
     """The first questions of `evaluation.path`; none where the recipe does not evaluate."""
     asked = recipe.evaluation

@@ -82,8 +82,9 @@ class GradeDesk:
     def _item(self, task: TaskOpened) -> teacher_pb2.GradeItem:
         closed = self._journal.state.closed[RolloutKey.of(task.rollout)]
         response = rollout_pb2.RolloutResult.FromString(closed.payload).text
-        prompt = self._plan.prompts[task.rollout.prompt]
-        return teacher_pb2.GradeItem(prompt=prompt, response=response, group=str(task.rollout.prompt))
+        number = task.rollout.prompt
+        prompt, answer = self._plan.prompts[number], self._plan.answer_to(number)
+        return teacher_pb2.GradeItem(prompt=prompt, response=response, reference=answer, group=str(number))
 
     def _record(self, task: TaskOpened, model: str, verdict: teacher_pb2.Verdict) -> RowsReceived:
         envelope = teacher_pb2.Envelope(

@@ -13,7 +13,7 @@ from typing import Literal
 
 from preceptor.errors import ConfigurationError
 from preceptor.journal import RolloutKey
-from preceptor.learner.data import EvaluationItem
+from preceptor.learner.data import EvaluationItem, evaluation_items, training_answers, training_prompts
 from preceptor.recipes import STUDENT, CompiledRecipe, SourcePlan, TeacherPlan
 from preceptor.types import RolloutId
 
@@ -48,8 +48,21 @@ class RunPlan:
     prompts: tuple[str, ...]
     evaluation: tuple[EvaluationItem, ...] = ()
     control: Control = "none"
+    answers: tuple[str, ...] = ()
+    """One for each prompt, for graders; or none at all."""
+
+    @classmethod
+    def of(cls, run: str, tenant: str, compiled: CompiledRecipe, control: Control = "none") -> RunPlan:
+        """The plan of a recipe, its data read from the files that it names."""
+        recipe = compiled.recipe
+        items = evaluation_items(recipe)
+        return cls(run, tenant, compiled, training_prompts(recipe), items, control, training_answers(recipe))
 
     def __post_init__(self) -> None:
+        if self.answers and len(self.answers) != len(self.prompts):
+            raise ConfigurationError(
+                "not every prompt has an answer", field="data", value=len(self.answers), limit=f"{len(self.prompts)} prompts"
+            )
         if self.per_step > len(self.prompts):
             raise ConfigurationError(
                 "a step takes more prompts than the data has",
@@ -135,6 +148,10 @@ class RunPlan:
     @property
     def stale_weight(self) -> float:
         return self.compiled.recipe.schedule.stale_weight
+
+    def answer_to(self, prompt: int) -> str:
+        """What graders are told to compare with; nothing where the data has no answers."""
+        return self.answers[prompt] if self.answers else ""
 
     def weights_for(self, index: int, end: int | None = None) -> int:
         """The step whose weights draw the rollouts of this one where nothing is stale; the end of the run always publishes."""

@@ -8,6 +8,7 @@ from preceptor.learner import RunPlan
 from preceptor.learner.plan import Slot
 from preceptor.planning.like import Observed
 from preceptor.planning.ranges import NOTHING, Range, exactly
+from preceptor.recipes.ops.reward import COMPARING
 
 FEWEST_TOKENS_PER_BYTE, MOST_TOKENS_PER_BYTE = 1 / 8, 1
 TEMPLATE_TOKENS = Range(0, 64)
@@ -68,7 +69,7 @@ def work_of(plan: RunPlan, like: Observed | None = None) -> Work:
         scored,
         trained,
         _evaluated(plan, response_tokens),
-        tuple(_graded(plan, slot, grader.name, like) for slot in plan.slots for grader in slot.graders),
+        tuple(_graded(plan, slot, name, like) for slot in plan.slots for name in _asking(slot)),
     )
 
 
@@ -95,6 +96,11 @@ def _evaluated(plan: RunPlan, response_tokens: Range | None) -> Range:
     most = asked.max_response_tokens
     each = Range(1, most) if response_tokens is None else Range(1, min(most, max(1.0, 2 * response_tokens.high)))
     return each * (times * len(plan.evaluation))
+
+
+def _asking(slot: Slot) -> list[str]:
+    """Graders that put questions to somebody."""
+    return [one.name for one in slot.graders if one.grading is not None and one.grading.grader not in COMPARING]
 
 
 def _graded(plan: RunPlan, slot: Slot, name: str, like: Observed | None) -> Graded:

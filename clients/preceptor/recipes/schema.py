@@ -70,6 +70,9 @@ class Data(BaseModel):
     prompt_field: NonEmpty = "prompt"
     """The key of each line that holds the prompt; it becomes one user message."""
 
+    answer_field: NonEmpty | None = None
+    """The key of each line that holds the right answer, which graders are told and the student never reads; unset: nobody is."""
+
 
 class PolicyUse(OpUse):
     """A behaviour policy by name, its parameters where they differ from its defaults, and whom it asks."""

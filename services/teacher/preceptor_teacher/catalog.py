@@ -35,6 +35,8 @@ from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engines.registry import ENGINES
 from preceptor_serving.models.hub import folder_of, is_hub_id, parse_hub_id
 from preceptor_teacher.api import read_api_options
+from preceptor_teacher.checks import ENGINE as CHECK_ENGINE
+from preceptor_teacher.checks import CheckSpec
 from preceptor_teacher.judges import ENGINE as API_ENGINE
 from preceptor_teacher.judges import JudgeSpec
 from preceptor_teacher.options import check_keys
@@ -56,8 +58,8 @@ class TeacherSpec:
         return self.engine.name
 
 
-Entry = TeacherSpec | JudgeSpec
-"""One entry of the file: a model that scores here, or a provider that judges elsewhere."""
+Entry = TeacherSpec | JudgeSpec | CheckSpec
+"""One entry of the file: a model that scores here, a provider that judges elsewhere, or rules that check."""
 
 
 def teachers_of(settings: TeacherSettings) -> tuple[Entry, ...]:
@@ -139,18 +141,20 @@ def _from_entry(name: str, entry: object, root: Path, *, here: bool) -> Entry:
         raise ConfigurationError(f"teacher {name} has no settings", field=f"teachers.{name}", limit="a mapping")
     options: dict[str, Any] = {str(key): value for key, value in entry.items()}
     engine, aliases = options.pop("engine", DEFAULT_ENGINE), options.pop("aliases", ())
-    if engine not in (API_ENGINE, *ENGINES):
+    if engine not in (API_ENGINE, CHECK_ENGINE, *ENGINES):
         raise ConfigurationError(
             f"there is no engine {engine!r}",
             field=f"teachers.{name}.engine",
             value=engine,
-            hint=did_you_mean(str(engine), (API_ENGINE, *ENGINES)),
+            hint=did_you_mean(str(engine), (API_ENGINE, CHECK_ENGINE, *ENGINES)),
         )
     if not isinstance(aliases, list | tuple):
         raise ConfigurationError("aliases are a list", field=f"teachers.{name}.aliases", value=aliases)
     others = tuple(str(alias) for alias in aliases)
     if engine == API_ENGINE:
         return JudgeSpec(name, read_api_options(name, options, root), others)
+    if engine == CHECK_ENGINE:
+        return _checking(name, options, others)
     placement = take_placement(name, engine, options)
     check_keys(name, engine, {key: value for key, value in options.items() if key != "hub"})
     return TeacherSpec(EngineSpec(name, engine, {"name": name, **_located(name, options, root, here=here)}), others, placement)
@@ -167,6 +171,13 @@ def _located(name: str, options: dict[str, Any], root: Path, *, here: bool) -> d
         folder = _from_hub(hub, field)[1] if here else str(parse_hub_id(hub, field))
         return {**{key: value for key, value in options.items() if key != "hub"}, "folder": folder}
     return options
+
+
+def _checking(name: str, options: Mapping[str, Any], aliases: tuple[str, ...]) -> CheckSpec:
+    if options:
+        field = f"teachers.{name}.{next(iter(options))}"
+        raise ConfigurationError(f"a teacher that checks has no {next(iter(options))}", field=field, limit="engine, aliases")
+    return CheckSpec(name, aliases)
 
 
 def _from_flag(text: str) -> TeacherSpec:

@@ -38,8 +38,10 @@ from preceptor_teacher.billing import count_calls, counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
+from preceptor_teacher.checks import Checker, CheckSpec
 from preceptor_teacher.draining import Draining
-from preceptor_teacher.judges import Judge, JudgeSpec, judge_of, names_of
+from preceptor_teacher.grading import GradingTeacher, judge_of, names_of
+from preceptor_teacher.judges import Judge, JudgeSpec
 from preceptor_teacher.pool import EnginePool, PoolPolicy
 from preceptor_teacher.runs import named, result_of, run_all
 from preceptor_teacher.status import StatusDesk, visible_to
@@ -89,7 +91,7 @@ class TeacherService:
         self._workers: list[QueueWorker] = []
         self._grace_s = 0.0
         self._teachers: dict[str, Teacher] = {}
-        self._judges: list[Judge] = []
+        self._judges: list[GradingTeacher] = []
         self._clients: dict[str, ChatClient] = {}
         self._cache: ScoreCache | None = None
         self._worker_name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -137,8 +139,8 @@ class TeacherService:
         context.meters.registry.register(ProviderCollector(self._clients))
         for spec in self._specs or await asyncio.to_thread(teachers_of, settings):  # a model of a hub may be downloaded
             context.lifecycle.loading(f"loading teacher {spec.name}")
-            if isinstance(spec, JudgeSpec):
-                await self._open_judge(spec, context)
+            if isinstance(spec, JudgeSpec | CheckSpec):
+                self._open_judge(spec, context)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
             pool = EnginePool(
@@ -154,13 +156,16 @@ class TeacherService:
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
-    async def _open_judge(self, spec: JudgeSpec, context: ServiceContext) -> None:
-        """Its provider is asked nothing before there is something to judge, unless it is to be probed. Readiness tells of it."""
-        judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))
+    def _open_judge(self, spec: JudgeSpec | CheckSpec, context: ServiceContext) -> None:
+        """A provider is not asked before there is something to judge; one that fails is told by readiness."""
+        judge = Checker(spec) if isinstance(spec, CheckSpec) else self._judge(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
+
+    def _judge(self, spec: JudgeSpec) -> Judge:
+        judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))
         self._clients[spec.name] = judge.client
-        await judge.start()
+        return judge
 
     def _open_accounts(self, context: ServiceContext, settings: TeacherSettings) -> None:
         """Quotas and usage, shared with the other workers where the operator has given them a server."""
@@ -244,8 +249,8 @@ class TeacherService:
             raise Unsupported(f"teacher {name} grades text; it does not score tokens", field=field, value=name, hint=hint)
         raise self._unknown(name, field)
 
-    def find_judge(self, name: str, field: str = "teacher.teacher") -> Judge:
-        """The judge of that name or alias."""
+    def find_judge(self, name: str, field: str = "teacher.teacher") -> GradingTeacher:
+        """The teacher that grades of that name or alias."""
         judge = judge_of(self._judges, name)
         if judge is not None:
             return judge
@@ -341,7 +346,7 @@ class TeacherService:
             return await judge.converse(messages, max_tokens, Payer(call.identity.tenant, job))
 
     @asynccontextmanager
-    async def _judging(self, judge: Judge, identity: Identity, job: str, places: int) -> AsyncGenerator[None]:
+    async def _judging(self, judge: GradingTeacher, identity: Identity, job: str, places: int) -> AsyncGenerator[None]:
         """So many places of the tenant's quota; a block that ends well is one request of the job."""
         self._check_taken(judge.spec.name)
         flow = FlowKey(judge.spec.name, identity.tenant, job, 0)

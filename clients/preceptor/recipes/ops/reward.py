@@ -7,6 +7,8 @@ from pydantic import Field
 from preceptor.recipes.ops.spec import Kind, Needs, OpSpec, Params
 
 Plain = str | int | float | bool
+COMPARING = ("exact", "math_verify")
+"""Graders that compare with the right answer by a rule: they need it, and ask and pay nobody."""
 
 
 class RewardParams(Params):

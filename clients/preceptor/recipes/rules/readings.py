@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from preceptor.recipes.ops.reward import COMPARING
 from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schema import STUDENT, Recipe
@@ -92,4 +93,16 @@ def _student_topk_is_logged(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> It
                 )
 
 
-RULES: tuple[Rule, ...] = (_objective_reads, _uses_read, _one_want_each, _student_topk_is_logged)
+def _answers_are_told(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    graded = [reading for term in terms for reading in term.readings if reading.needs.grader]
+    name = recipe.data.answer_field
+    if name is not None and not graded:
+        why = "no term reads a grader, so nobody would be told the answers"
+        yield Finding("data.answer_field", why, "remove it", ("data.answer_field=null",))
+    for one in graded if name is None else ():
+        if one.needs.grader in COMPARING:
+            why = f"{one.needs.grader} compares with the right answer, and the data has none"
+            yield Finding(one.where, why, "name the key of the answers in data.answer_field")
+
+
+RULES: tuple[Rule, ...] = (_objective_reads, _uses_read, _one_want_each, _student_topk_is_logged, _answers_are_told)

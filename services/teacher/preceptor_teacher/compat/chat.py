@@ -83,7 +83,7 @@ def read(body: ChatBody) -> tuple[list[Message], int | None]:
 def find(service: TeacherService, name: str) -> Judge:
     """The teacher of that name, which has to be one that answers with text."""
     try:
-        return service.find_judge(name, "model")
+        judge = service.find_judge(name, "model")
     except Unsupported as error:
         hint = f"{error.hint}; scores: token ids as the prompt of /v1/completions"
         raise Unsupported(
@@ -93,6 +93,11 @@ def find(service: TeacherService, name: str) -> Judge:
             limit="a teacher behind an API",
             hint=hint,
         ) from error
+    if not isinstance(judge, Judge):
+        raise Unsupported(
+            f"teacher {name} checks by rules; it does not chat", field="model", value=name, limit="a teacher behind an API"
+        )
+    return judge
 
 
 def write(model: str, reply: ChatReply) -> dict[str, Any]:

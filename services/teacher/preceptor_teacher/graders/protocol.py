@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from preceptor.types import GradeItem, Verdict
 from preceptor_teacher.api.messages import ChatReply, Message
+from preceptor_teacher.mathematics import MathProcess
 
 
 class Ask(Protocol):
@@ -27,10 +28,24 @@ class Grader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Means:
+    """What a served grader may use: a judge has the first two, a teacher that checks the last."""
+
+    ask: Ask | None = None
+    """Puts a question to the judge."""
+
+    secret: bytes | None = field(default=None, repr=False)
+    """Makes the same item the same question to the letter; without one its marks are drawn afresh."""
+
+    mathematics: MathProcess | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GraderSpec:
-    """A grader by name: its parameters, and how one is made for a judge and with what its questions are marked."""
+    """A grader by name: its parameters, how one is made, and whether it asks a judge."""
 
     name: str
     summary: str
     params: type[BaseModel]
-    build: Callable[[Any, Ask, bytes | None], Grader]
+    build: Callable[[Any, Means], Grader]
+    asks: bool = True

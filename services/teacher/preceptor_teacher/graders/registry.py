@@ -6,30 +6,41 @@ import json
 
 from pydantic import ValidationError
 
-from preceptor.errors import InvalidArgument, NotFound
+from preceptor.errors import InvalidArgument, NotFound, Unsupported
 from preceptor.suggest import did_you_mean
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import verbal
-from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec
+from preceptor_teacher.graders import exact, math_verify, verbal
+from preceptor_teacher.graders.protocol import Grader, GraderSpec, Means
 
-GRADERS: dict[str, GraderSpec] = {spec.name: spec for spec in (verbal.SPEC,)}
+GRADERS: dict[str, GraderSpec] = {spec.name: spec for spec in (exact.SPEC, math_verify.SPEC, verbal.SPEC)}
 """Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name that here."""
 
 
-def build_grader(request: teacher_pb2.GradeSpec, ask: Ask, secret: bytes | None = None) -> Grader:
-    """The grader that a request names, with the parameters it gives; unknown names and parameters are refused.
+def names_of_graders(*, asking: bool) -> tuple[str, ...]:
+    """Those that ask a judge, or those that ask nobody."""
+    return tuple(name for name, spec in GRADERS.items() if spec.asks is asking)
 
-    With a secret the same item is the same question to the letter; without one its marks are drawn afresh.
-    """
+
+def build_grader(request: teacher_pb2.GradeSpec, means: Means) -> Grader:
+    """The grader that a request names, with the parameters it gives; unknown names and parameters are refused."""
     spec = GRADERS.get(request.grader)
     if spec is None:
         hint = did_you_mean(request.grader, GRADERS)
         raise NotFound(f"there is no grader {request.grader!r}", field="spec.grader", value=request.grader, hint=hint)
+    has_judge = means.ask is not None
+    if spec.asks is not has_judge:
+        raise Unsupported(
+            f"grader {spec.name} needs a judge" if spec.asks else f"grader {spec.name} asks nobody, and this teacher is a judge",
+            field="spec.grader",
+            value=spec.name,
+            limit=" | ".join(names_of_graders(asking=has_judge)),
+            hint=f"give it to a teacher with engine: {'api' if spec.asks else 'check'}",
+        )
     if request.criteria:
         raise InvalidArgument(
             f"grader {spec.name} takes no criteria", field="spec.criteria", value=len(request.criteria), limit="none"
         )
-    return spec.build(_params(spec, request.parameters_json), ask, secret)
+    return spec.build(_params(spec, request.parameters_json), means)
 
 
 def _params(spec: GraderSpec, text: str) -> object:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preceptor.types import GradeItem, Validity, Verdict
 from preceptor_teacher.api.messages import ChatReply, Message
 from preceptor_teacher.graders.fence import Fence, unguessable
-from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec
+from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
 from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NUMBER_BYTES, NoVerdict, read_score, schema_of
 
 ASKED_AT_MOST = 2  # the question, and one repair of an answer that cannot be read
@@ -118,8 +118,9 @@ def _verdict(validity: Validity, reward: float | None, reason: str, spent: _Spen
     )
 
 
-def _build(params: VerbalParams, ask: Ask, secret: bytes | None) -> Grader:
-    return Verbal(params, ask, secret)
+def _build(params: VerbalParams, means: Means) -> Grader:
+    assert means.ask is not None, "a grader that asks belongs to a judge"
+    return Verbal(params, means.ask, means.secret)
 
 
 SPEC = GraderSpec("verbal", "a judge's score from 0 to 10 for the whole response", VerbalParams, _build)

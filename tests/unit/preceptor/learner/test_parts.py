@@ -23,7 +23,7 @@ from preceptor.journal import (
     TaskOpened,
 )
 from preceptor.learner import Lane, Memory, RunFolder, Stage, next_work
-from preceptor.learner.data import evaluation_items, training_prompts
+from preceptor.learner.data import evaluation_items, training_answers, training_prompts
 from preceptor.learner.events import EventLog, StepTimes
 from preceptor.learner.join import batch_of, item_tokens, micro_batches
 from preceptor.learner.plan import RunPlan
@@ -311,6 +311,19 @@ def test_data_that_cannot_be_read_names_file_line_and_field(tmp_path: Path) -> N
     path.write_text("\n")
     with pytest.raises(ConfigurationError, match="has no prompts"):
         training_prompts(recipe_from(raw))
+
+
+def test_answers_stand_beside_their_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "1+1", "answer": "2"}\n{"prompt": "1+2", "answer": "3"}\n')
+    raw = recipe()
+    raw["data"] = {"path": str(path)}
+    assert training_answers(recipe_from(raw)) == ()
+    raw["data"]["answer_field"] = "answer"
+    assert training_answers(recipe_from(raw)) == ("2", "3")
+    raw["data"]["answer_field"] = "solution"
+    with pytest.raises(ConfigurationError, match=":1 has no text 'solution'"):
+        training_answers(recipe_from(raw))
 
 
 def test_the_first_questions_are_asked(tmp_path: Path) -> None:

@@ -42,8 +42,13 @@ OTHER_SUPPORT = (
     "terms.0.token_weights={op: within, params: {of: divergence, at_least: 1}, signal: {op: support, params: {teacher_topk: 1}}}"
 )
 
+COMPARED = tuple(one.replace("'g'", "'exact'") for one in JUDGED)
+
 # overrides, field, part of the sentence
 REFUSED = [
+    # nobody to tell, nothing to compare with
+    (("data.answer_field=answer",), "data.answer_field", "nobody would be told"),
+    (COMPARED, "terms[0].signal", "the data has none"),
     # cannot learn
     (("terms.0.advantage=null",), "terms[0].advantage", "zero expected gradient"),
     (("terms.0.objective=ppo_clip", "terms.0.advantage=null"), "terms[0].advantage", "zero expected gradient"),

@@ -14,7 +14,7 @@ from preceptor.errors import InvalidArgument, NotFound
 from preceptor.types import GradeItem, Validity
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_teacher.api import ChatReply
-from preceptor_teacher.graders import build_grader
+from preceptor_teacher.graders import Means, build_grader
 from preceptor_teacher.graders.fence import Fence, fenced_texts
 from preceptor_teacher.graders.verbal import Verbal, VerbalParams, ask_for
 from preceptor_teacher.graders.verdicts import NoVerdict, read_score, schema_of
@@ -212,12 +212,12 @@ async def test_a_judge_that_repeats_the_students_text_gives_no_verdict(text):
 )
 def test_wrong_graders_and_parameters_are_refused_by_field(spec, error, field):
     with pytest.raises(error) as refused:
-        build_grader(teacher_pb2.GradeSpec(**spec), Judge())
+        build_grader(teacher_pb2.GradeSpec(**spec), Means(Judge()))
     assert refused.value.field == field
 
 
 async def test_guidance_reaches_the_question():
     judge = Judge(says(1))
-    grader = build_grader(teacher_pb2.GradeSpec(grader="verbal", parameters_json='{"guidance": "Short is good."}'), judge)
+    grader = build_grader(teacher_pb2.GradeSpec(grader="verbal", parameters_json='{"guidance": "Short is good."}'), Means(judge))
     await grader.grade(ITEM)
     assert "Short is good." in judge.asked[0][-1]["content"]
