@@ -29,7 +29,7 @@ from preceptor_student.wholes import wholes_from
 
 V = 3
 SIZES = {"long": {"length": 3, "vocabulary": 3}, "wide": {"length": 2, "vocabulary": 7}}
-PLAIN_HEADS = {size: Head(torch.eye(size), size) for size in (3, 7)}
+PLAIN_HEADS = {size: Head(torch.eye(size), size) for size in range(2, 8)}
 """What teachers without a model have: their scores are their hidden states."""
 Tokens = tuple[int, ...]
 
