@@ -138,6 +138,16 @@ def test_every_row_over_http_has_its_replay_and_every_replay_its_row():
     assert {row[0] for row in rows_of("Over HTTP")} == set(REPLAYS)
 
 
+def test_every_row_with_an_integration_names_a_test_that_is_there():
+    rows = rows_of("With an integration")
+    assert len(rows) >= 2
+    for row in rows:
+        named = re.fullmatch(r"`(tests/\S+\.py)::(test_\w+)`", row[-1])
+        assert named is not None, row
+        text = (PAGE.parents[1] / named[1]).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {named[2]}\(", text, re.MULTILINE), row[-1]
+
+
 def test_every_row_names_the_version_that_was_read():
     for heading in ("Over HTTP", "With an integration", "Not over HTTP"):
         for row in rows_of(heading):
