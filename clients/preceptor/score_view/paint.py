@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -108,12 +109,14 @@ def rows_table(tokens: Sequence[Token], view: View) -> Table:
     numbers = NUMBERS if any(not math.isnan(token.student) for token in tokens) else NUMBERS[:1]
     for name in ("row", "token", *numbers):
         table.add_column(name, justify="left" if name == "token" else "right", no_wrap=True, min_width=NUMBER_WIDTH[name])
-    for place in range(max((len(token.top) for token in tokens), default=0)):
-        table.add_column(f"top {place + 1}", no_wrap=True)
+    has_top = any(token.top for token in tokens)
+    if has_top:
+        table.add_column("top")
     for token in tokens:
         style = view.style(view.scale.step(view.value(token)))
         told = (_told(getattr(token, name)) for name in numbers)
-        table.add_row(str(token.row), Text(quoted(token.text), style=style), *told, *_favourites(token))
+        top = [Columns(_favourites(token), padding=(0, 2))] if has_top else []  # on as many lines as the width asks for
+        table.add_row(str(token.row), Text(quoted(token.text), style=style), *told, *top)
     return table
 
 
