@@ -78,8 +78,8 @@ class Line:
             return Sent(error=_refusal(response, data), answered=response.status_code < 500)
         try:
             return Sent(self._wire.read(json_object(data)))
-        except PreceptorError as error:
-            return Sent(error=error, maybe_paid=True, answered=False)
+        except PreceptorError as error:  # without its frames, which hold what the provider sent
+            return Sent(error=error.with_traceback(None), maybe_paid=True, answered=False)
 
     async def close(self) -> None:
         await self._http.aclose()
