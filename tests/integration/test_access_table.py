@@ -138,7 +138,7 @@ def services(tmp_path: Path, key_file: Path) -> list[tuple[Service, ServiceSetti
     keyed = {**DOORS, "key_file": key_file}
     fake = TeacherSpec(EngineSpec("fake", "fake", {}))
     return [
-        (TeacherService([fake], in_this_process), TeacherSettings(**keyed)),
+        (TeacherService([fake], in_this_process), TeacherSettings(**keyed, weights_roots=str(tmp_path))),
         (RolloutService(place_engine=unused), RolloutSettings(**keyed, model=f"tiny={MODEL}", weights_roots=str(tmp_path))),
         (StudentService(unused), StudentSettings(**keyed, model=f"tiny={MODEL}", runs_root=str(tmp_path))),
     ]
@@ -218,6 +218,9 @@ def _proto_naming_the_run(row: Row) -> bytes:
     messages = {
         "Rollout.Generate": rollout_pb2.GenerateRequest(run=RUN, prompts=[prompt], sampling=sampling),
         "Rollout.LoadWeights": rollout_pb2.LoadWeightsRequest(version=rollout_pb2.WeightVersion(model=ref)),
+        "Teacher.LoadVersion": teacher_pb2.LoadVersionRequest(teacher="fake", model=ref),
+        "Teacher.PinVersion": teacher_pb2.PinVersionRequest(teacher="fake", model=ref, pinned=True),
+        "Teacher.DropVersion": teacher_pb2.DropVersionRequest(teacher="fake", model=ref),
         "Student.Status": student_pb2.StudentStatusRequest(run=RUN),
         "Student.OpenRun": student_pb2.OpenRunRequest(run=RUN, config_json="{}"),
         "Student.Step": student_pb2.StepMessage(header=header),

@@ -130,6 +130,14 @@ class TeacherCalls:
         """What a rollout service in this process asks for its behaviour policies."""
         return await self.caller.call("Score", request, teacher_pb2.ScoreReply, deadline_s=deadline_s)
 
+    async def load_version(self, request: teacher_pb2.LoadVersionRequest, *, deadline_s: float) -> teacher_pb2.LoadVersionReply:
+        """See `TeacherPort.load_version`."""
+        return await self.caller.call("LoadVersion", request, teacher_pb2.LoadVersionReply, deadline_s=deadline_s)
+
+    async def drop_version(self, request: teacher_pb2.DropVersionRequest, *, deadline_s: float) -> teacher_pb2.DropVersionReply:
+        """See `TeacherPort.drop_version`."""
+        return await self.caller.call("DropVersion", request, teacher_pb2.DropVersionReply, deadline_s=deadline_s)
+
     async def grade(self, request: teacher_pb2.GradeRequest, *, deadline_s: float) -> teacher_pb2.GradeReply:
         """See `TeacherPort.grade`."""
         return await self.caller.call("Grade", request, teacher_pb2.GradeReply, deadline_s=deadline_s)

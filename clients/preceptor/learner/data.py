@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from preceptor.errors import ConfigurationError
 from preceptor.recipes import Recipe
+from preceptor.recipes.views import fields_of
 
 MAX_SHOWN = 40
 
@@ -35,6 +36,13 @@ def training_answers(recipe: Recipe) -> tuple[str, ...]:
     """The right answer to each of the prompts; none where the recipe names no field for them."""
     name = recipe.data.answer_field
     return tuple(_text(line, name, where) for where, line in _lines(recipe.data.path, "data.path")) if name else ()
+
+
+def training_views(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """What each teacher with a view reads instead of each prompt, by the recipe's name for it."""
+    views = {name: teacher.view for name, teacher in recipe.teachers.items() if teacher.view is not None}
+    lines = list(_lines(recipe.data.path, "data.path")) if views else []
+    return {name: tuple(_filled(view, line, where) for where, line in lines) for name, view in views.items()}
 
 
 def evaluation_items(recipe: Recipe) -> tuple[EvaluationItem, ...]:
@@ -69,6 +77,10 @@ def _object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigurationError(f"{where} is no object", field="data", value=line[:MAX_SHOWN], limit="one JSON object")
     return cast(dict[str, Any], value)
+
+
+def _filled(view: str, line: dict[str, Any], where: str) -> str:
+    return view.format_map({name: _text(line, name, where) for name in fields_of(view)})
 
 
 def _text(line: dict[str, Any], name: str, where: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from preceptor import wire
 from preceptor.error_details import error_of
@@ -13,7 +13,7 @@ from preceptor.journal import LearnerJournal, RolloutClosed, RolloutKey, TaskOpe
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan, Slot
 from preceptor.learner.ports import RolloutPort
-from preceptor.learner.requests import attempt_records, calls, generate_request, missing_groups
+from preceptor.learner.requests import Terms, attempt_records, calls, generate_request, missing_groups
 from preceptor.learner.scores import ScoreDesk
 from preceptor.learner.waits import Patience, together
 from preceptor.learner.weights import Weights
@@ -37,12 +37,12 @@ class Generation:
         weights: Weights,
         hooks: Hooks,
         *,
-        tokenizer_sha256: bytes,
+        terms_of: Callable[[int], Awaitable[Terms]],
         deadline_s: float,
     ) -> None:
         self._ports, self._journal, self._plan, self._desk = ports, journal, plan, desk
         self._weights, self._hooks = weights, hooks
-        self._tokenizer_sha256, self._deadline_s = tokenizer_sha256, deadline_s
+        self._terms_of, self._deadline_s = terms_of, deadline_s
         self.tokens: Counter[int] = Counter()  # drawn by this learner, by step
 
     async def collect(self, index: int) -> None:
@@ -87,7 +87,7 @@ class Generation:
     async def _open_tasks(self, slot: Slot, index: int, groups: Sequence[rollout_pb2.GeneratePrompt]) -> None:
         """Tasks of the new attempts, journaled and opened; those of attempts before are taken back."""
         state = self._journal.state
-        records = attempt_records(state, self._plan, slot, groups, index, self._tokenizer_sha256)
+        records = attempt_records(state, self._plan, slot, groups, index, await self._terms_of(index))
         opened = [record for record in records if isinstance(record, TaskOpened)]
         asked = {RolloutKey.of(record.rollout) for record in opened}
         old = [task.opened for task in state.tasks.values() if not task.ended and RolloutKey.of(task.opened.rollout) in asked]

@@ -35,10 +35,10 @@ async def in_this_process(
 ) -> AsyncGenerator[Ports]:
     """Ports to services that live as long as the block, configured like those that `preceptor serve` starts.
 
-    Students keep their runs in `runs`, and rollout services load versions from there alone.
+    Students keep their runs in `runs`, and the other services load versions from there alone.
     """
     queue = MemoryQueue()
-    teacher = load(TeacherSettings, flags={}, file=config, environ=environ).settings
+    teacher = load(TeacherSettings, flags={"weights_roots": str(runs)}, file=config, environ=environ).settings
     rollout = load(RolloutSettings, flags={"weights_roots": str(runs)}, file=config, environ=environ).settings
     student = load(StudentSettings, flags={"runs_root": str(runs)}, file=config, environ=environ).settings
     async with AsyncExitStack() as stack:

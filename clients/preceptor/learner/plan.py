@@ -6,14 +6,14 @@ batch makes step `index + 1` of the student. Draws are keyed by the index, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from preceptor.errors import ConfigurationError
 from preceptor.journal import RolloutKey
-from preceptor.learner.data import EvaluationItem, evaluation_items, training_answers, training_prompts
+from preceptor.learner.data import EvaluationItem, evaluation_items, training_answers, training_prompts, training_views
 from preceptor.recipes import STUDENT, CompiledRecipe, SourcePlan, TeacherPlan
 from preceptor.types import RolloutId
 
@@ -40,7 +40,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One training run. `tenant` is whose key the services see; the job of all its work is the run's name."""
+    """One training run. `tenant` is whose key the services see; the job of all its work is the run's name. `views`: what teachers
+    read instead of each prompt, where the recipe says so."""
 
     run: str
     tenant: str
@@ -51,12 +52,15 @@ class RunPlan:
     answers: tuple[str, ...] = ()
     """One for each prompt, for graders; or none at all."""
 
+    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """What each teacher with a view reads instead of each prompt."""
+
     @classmethod
     def of(cls, run: str, tenant: str, compiled: CompiledRecipe, control: Control = "none") -> RunPlan:
         """The plan of a recipe, its data read from the files that it names."""
         recipe = compiled.recipe
         items = evaluation_items(recipe)
-        return cls(run, tenant, compiled, training_prompts(recipe), items, control, training_answers(recipe))
+        return cls(run, tenant, compiled, training_prompts(recipe), items, control, training_answers(recipe), training_views(recipe))
 
     def __post_init__(self) -> None:
         if self.answers and len(self.answers) != len(self.prompts):
@@ -71,6 +75,7 @@ class RunPlan:
                 limit=f"{len(self.prompts)} prompts",
             )
         self._check_staleness()
+        self._check_views()
         every = self.compiled.recipe.evaluation.every_steps if self.compiled.recipe.evaluation else self.publish_every
         if every % self.publish_every:
             raise ConfigurationError(
@@ -79,6 +84,16 @@ class RunPlan:
                 value=every,
                 limit=f"a multiple of schedule.publish_every_steps ({self.publish_every})",
             )
+
+    def _check_views(self) -> None:
+        for name, teacher in self.compiled.teachers.items():
+            if teacher.view is not None and len(self.views.get(name, ())) != len(self.prompts):
+                raise ConfigurationError(
+                    f"teacher {name} reads a view, and not every prompt has one",
+                    field=f"teachers.{name}.view",
+                    value=len(self.views.get(name, ())),
+                    limit=len(self.prompts),
+                )
 
     def _check_staleness(self) -> None:
         schedule = self.compiled.recipe.schedule
@@ -104,11 +119,11 @@ class RunPlan:
                 "a recipe with an evaluation: without one no accuracy is known",
             ),
         )
-        for is_refused, field, value, limit in refusals:
+        for is_refused, name, value, limit in refusals:
             if is_refused:
                 raise ConfigurationError(
-                    f"schedule.{field} does not fit the rest of the schedule: {limit}",
-                    field=f"schedule.{field}",
+                    f"schedule.{name} does not fit the rest of the schedule: {limit}",
+                    field=f"schedule.{name}",
                     value=value,
                     limit=limit,
                 )

@@ -61,6 +61,14 @@ class TeacherPort(Protocol):
         """What it can score, and with which tokenizer."""
         ...
 
+    async def load_version(self, request: teacher_pb2.LoadVersionRequest, *, deadline_s: float) -> teacher_pb2.LoadVersionReply:
+        """Returns when that copy of the student can be scored under."""
+        ...
+
+    async def drop_version(self, request: teacher_pb2.DropVersionRequest, *, deadline_s: float) -> teacher_pb2.DropVersionReply:
+        """Lets go of a copy."""
+        ...
+
     async def grade(self, request: teacher_pb2.GradeRequest, *, deadline_s: float) -> teacher_pb2.GradeReply:
         """Verdicts on texts; each item succeeds or fails alone."""
         ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from preceptor import wire
 from preceptor.journal import AttemptStarted, JournalRecord, LearnerState, PromptTaken, RolloutKey, TaskOpened
@@ -141,8 +141,18 @@ def _group(state: LearnerState, keys: Sequence[RolloutKey], attempt: int) -> rol
 # ---------------------------------------------------------------- score tasks
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What score tasks are opened under: the tokenizer, the copies of the student that teach now, and what teachers with a view
+    read of each prompt."""
+
+    tokenizer_sha256: bytes
+    copies: Mapping[str, common_pb2.ModelRef] = field(default_factory=dict[str, common_pb2.ModelRef])
+    views: Mapping[tuple[str, int], common_pb2.TokenIds] = field(default_factory=dict[tuple[str, int], common_pb2.TokenIds])
+
+
 def attempt_records(
-    state: LearnerState, plan: RunPlan, slot: Slot, groups: Iterable[rollout_pb2.GeneratePrompt], index: int, digest: bytes
+    state: LearnerState, plan: RunPlan, slot: Slot, groups: Iterable[rollout_pb2.GeneratePrompt], index: int, terms: Terms
 ) -> list[JournalRecord]:
     """What is journaled before a group is asked for: its open attempts, and a task for each teacher that reads or grades them."""
     records: list[JournalRecord] = []
@@ -150,25 +160,31 @@ def attempt_records(
         for rollout in rollouts_of_group(plan, index, group):
             if not state.is_settled(RolloutKey.of(rollout)):
                 records.append(AttemptStarted(rollout))
-                records += [task_opened(rollout, scorer, group.context, digest) for scorer in slot.scorers]
+                records += [task_opened(rollout, scorer, group.context, terms) for scorer in slot.scorers]
                 records += [grade_opened(rollout, grader) for grader in slot.graders]
     return records
 
 
-def task_opened(rollout: RolloutId, scorer: TeacherPlan, context: common_pb2.TokenIds, digest: bytes) -> TaskOpened:
+def task_opened(rollout: RolloutId, scorer: TeacherPlan, context: common_pb2.TokenIds, terms: Terms) -> TaskOpened:
     """The task of one attempt under one teacher, on its response log."""
     assert scorer.want is not None, "a scorer has a want"
     task = teacher_pb2.ScoreTask(
         schema=SCHEMA,
         task_id=task_name(rollout, scorer.name),
         rollout=wire.rollout_id_to_proto(rollout),
-        teacher=wire.choice_to_proto(scorer.model),
-        context=context,
+        teacher=_choice(scorer, terms),
+        context=context if scorer.view is None else terms.views[scorer.name, rollout.prompt],
         want=wire.want_to_proto(scorer.want),
         trace=f"{rollout.run}/{rollout.step}",
-        tokenizer_sha256=digest,
+        tokenizer_sha256=terms.tokenizer_sha256,
     )
     return TaskOpened(task.task_id, rollout, 0, task.SerializeToString(deterministic=True))
+
+
+def _choice(scorer: TeacherPlan, terms: Terms) -> common_pb2.ModelChoice:
+    if scorer.student_copy is None:
+        return wire.choice_to_proto(scorer.model)
+    return common_pb2.ModelChoice(teacher=scorer.model, exact=terms.copies[scorer.name])
 
 
 def grade_opened(rollout: RolloutId, grader: TeacherPlan) -> TaskOpened:
@@ -198,6 +214,7 @@ def inline_task(task: teacher_pb2.ScoreTask, rollout: Rollout, first_envelope: b
     whole.CopyFrom(task)
     whole.ClearField("context")
     whole.inline.CopyFrom(wire.sequence_to_proto(rollout.sequence))
+    whole.inline.segments[0].context.CopyFrom(task.context)  # a view reads another one than the rollout's
     whole.want.CopyFrom(wire.want_to_proto(_inline_want(wire.want_from_proto(task.want), rollout.student_topk)))
     if first_envelope:
         receipt = teacher_pb2.Envelope.FromString(first_envelope).receipt

@@ -31,6 +31,7 @@ from preceptor.learner.spending import spent_on
 from preceptor.learner.stages import Lane, Memory, Stage, Work, last_step, next_work, too_old, unscored
 from preceptor.learner.student import Student
 from preceptor.learner.tally import tally_of
+from preceptor.learner.teaching import Teaching
 from preceptor.learner.waits import beside
 from preceptor.learner.weights import Weights
 from preceptor.queue.learner import REPOKE_S
@@ -82,6 +83,8 @@ class Session:
         self._weights = Weights(ports.rollout, self._student, journal, plan, hooks, deadline_s=deadline_s)
         failures = Failures(journal, plan, hooks, events.skipped)
         self._desk = ScoreDesk(ports.queue, journal, plan, failures, hooks, deadline_s=deadline_s, repoke_s=patiences.repoke_s)
+        digest = agreed.tokenizer_sha256
+        self._teaching = Teaching(ports, self._student, journal, plan, hooks, digest=digest, deadline_s=deadline_s)
         self._generation = Generation(
             self._port_of,
             journal,
@@ -89,7 +92,7 @@ class Session:
             self._desk,
             self._weights,
             hooks,
-            tokenizer_sha256=agreed.tokenizer_sha256,
+            terms_of=self._teaching.terms_of,
             deadline_s=deadline_s,
         )
         self._grades = GradeDesk(ports.teacher, journal, plan, self._desk, hooks, deadline_s=deadline_s)
@@ -169,7 +172,9 @@ class Session:
 
     async def _bring_weights(self, index: int) -> None:
         with self._timed(index, "publish"):
-            self._memory.loaded_step = await self._weights.bring_newest()
+            loaded_step = await self._weights.bring_newest()
+            await self._teaching.bring_copies()
+            self._memory.loaded_step = loaded_step
 
     async def _evaluate(self, index: int) -> None:
         self._events.evaluation(index, await self._evaluator.evaluate(index))

@@ -6,7 +6,7 @@ opened again under a new epoch and the journaled batches are sent once more, byt
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from preceptor.errors import Conflict, NotFound, PreceptorError
@@ -29,6 +29,7 @@ class Student:
         self._deadline_s = deadline_s
         self._epoch: int | None = None
         self.published: common_pb2.ModelRef | None = None
+        self.copies: Mapping[str, common_pb2.ModelRef] = {}
 
     async def open(self) -> None:
         """The run is open, and the student has applied what the journal says it has."""
@@ -50,11 +51,12 @@ class Student:
     async def publish(self) -> common_pb2.ModelRef:
         """The name of the weights as they are now."""
 
-        async def attempt(left_s: float) -> common_pb2.ModelRef:
+        async def attempt(left_s: float) -> student_pb2.PublishReply:
             request = student_pb2.PublishRequest(run=self._plan.run, epoch=self._epoch)
-            return (await self._port.publish(request, deadline_s=left_s)).model
+            return await self._port.publish(request, deadline_s=left_s)
 
-        self.published = await self._steady("publishing the student's weights", attempt)
+        reply = await self._steady("publishing the student's weights", attempt)
+        self.published, self.copies = reply.model, reply.copies
         return self.published
 
     # ---------------------------------------------------------------- opening
@@ -80,6 +82,7 @@ class Student:
         self._check(status)
         self._epoch = status.epoch
         self.published = status.published if status.HasField("published") else None
+        self.copies = status.copies
         try:
             await self._feed_again(status, left_s)
         except PreceptorError:

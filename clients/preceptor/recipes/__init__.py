@@ -2,6 +2,7 @@
 
 from preceptor.recipes.alarms import AlarmRule, Alarms, EarlyStop
 from preceptor.recipes.compile import CompiledRecipe, Grading, SourcePlan, TeacherPlan, compile_recipe, findings_of
+from preceptor.recipes.copies import Copy
 from preceptor.recipes.evaluation import is_match
 from preceptor.recipes.json_schema import recipe_json_schema
 from preceptor.recipes.load import load_recipe, recipe_from
@@ -17,6 +18,7 @@ __all__ = [
     "AlarmRule",
     "Alarms",
     "CompiledRecipe",
+    "Copy",
     "EarlyStop",
     "Grading",
     "Lora",

@@ -10,6 +10,7 @@ from preceptor.codec import Grade
 from preceptor.errors import ConfigurationError
 from preceptor.recipes.behaviour import BehaviourSpec, resolve_policy
 from preceptor.recipes.biased import biases
+from preceptor.recipes.copies import Copy
 from preceptor.recipes.lint import Finding, lint
 from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
@@ -31,7 +32,8 @@ class Grading:
 class TeacherPlan:
     """What one teacher does for every rollout of the sources in `on`: it is scored once under `want` where there is one, and
     graded once where there is `grading`. A teacher that only writes has neither. `head_sha256`: what turns its hidden states into
-    scores, known once the teacher has answered; empty where nobody wants these."""
+    scores, known once the teacher has answered; empty where nobody wants these. `student_copy`: whose weights it has instead of the
+    served ones; `view`: what it reads instead of the prompt."""
 
     name: str
     model: str
@@ -39,6 +41,8 @@ class TeacherPlan:
     want: Want | None
     grading: Grading | None
     head_sha256: bytes = b""
+    student_copy: Copy | None = None
+    view: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,10 @@ class CompiledRecipe:
     def config_json(self) -> str:
         """The `config_json` of `OpenRun`."""
         recipe = self.recipe
-        return RunConfig(optimizer=recipe.optimizer, training=recipe.training, seed=recipe.schedule.seed).model_dump_json()
+        copies = {name: plan.student_copy for name, plan in self.teachers.items() if plan.student_copy}
+        return RunConfig(
+            optimizer=recipe.optimizer, training=recipe.training, copies=copies, seed=recipe.schedule.seed
+        ).model_dump_json()
 
 
 def findings_of(recipe: Recipe) -> list[Finding]:
@@ -141,6 +148,8 @@ def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> T
         on=tuple(dict.fromkeys(source for term, _ in asked for source in term.sources)),
         want=_want(recipe, name, needs),
         grading=next((_grading(one) for one in needs if one.grader), None),
+        student_copy=recipe.teachers[name].student_copy,
+        view=recipe.teachers[name].view,
     )
 
 

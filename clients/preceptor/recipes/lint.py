@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules import divergences, gradient, idle, names, readings, slots
+from preceptor.recipes.rules import copies, divergences, gradient, idle, names, readings, slots
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schema import Recipe
 
-RULES: tuple[Rule, ...] = (*readings.RULES, *slots.RULES, *gradient.RULES, *divergences.RULES, *idle.RULES)
+RULES: tuple[Rule, ...] = (*readings.RULES, *slots.RULES, *gradient.RULES, *divergences.RULES, *idle.RULES, *copies.RULES)
 """To add a rule: a function in the file of its idea under `rules/`, and its name in that file's list."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from preceptor.recipes.copies import Copy
 from preceptor.recipes.schedules import FROZEN
-from preceptor.recipes.schema import Optimizer, Training
+from preceptor.recipes.schema import Name, Optimizer, Training
 
 
 class RunConfig(BaseModel):
@@ -15,6 +16,9 @@ class RunConfig(BaseModel):
 
     optimizer: Optimizer
     training: Training = Training()
+
+    copies: dict[Name, Copy] = Field(default_factory=dict[str, Copy])
+    """Which copies of the student teach it, by the recipe's name for each; published with its weights."""
 
     seed: int = Field(default=0, ge=0, lt=1 << 64)
     """Keys what adapters start from."""

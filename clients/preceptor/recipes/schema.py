@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from preceptor.recipes.alarms import Alarms, EarlyStop
+from preceptor.recipes.copies import Copy, as_copy
 from preceptor.recipes.schedules import FROZEN, NotNegative, Number
+from preceptor.recipes.views import check_view
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
@@ -106,6 +108,13 @@ class Teacher(BaseModel):
 
     model: NonEmpty
     """The name or alias under which the teacher service serves it."""
+
+    student_copy: Annotated[Copy | None, BeforeValidator(as_copy, json_schema_input_type=str | Copy | None)] = None
+    """Weights of the run itself, loaded by that service from where the student publishes them; unset: what `model` names."""
+
+    view: Annotated[NonEmpty, AfterValidator(check_view)] | None = None
+    """What this teacher reads instead of the prompt, as one user message: a text with names of fields of the data in braces.
+    The response stays the student's; unset: the prompt."""
 
     payload: Literal["f32", "f16", "u8"] = "f32"
     """How lists of log-probabilities travel: f16 and u8 are smaller and rounded within a stated bound."""

@@ -26,7 +26,7 @@ from preceptor_proto.v1 import common_pb2 as preceptor__proto_dot_v1_dot_common_
 from preceptor_proto.v1 import limits_pb2 as preceptor__proto_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n preceptor_proto/v1/student.proto\x12\x0cpreceptor.v1\x1a\x1fpreceptor_proto/v1/common.proto\x1a\x1fpreceptor_proto/v1/limits.proto\"0\n\x14StudentStatusRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\"\xcb\x01\n\rStudentStatus\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0c\x61pplied_step\x18\x03 \x01(\x04\x12\x14\n\x0c\x64urable_step\x18\x04 \x01(\x04\x12)\n\x05state\x18\x05 \x01(\x0e\x32\x1a.preceptor.v1.ServiceState\x12)\n\tpublished\x18\x06 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\x12\x1c\n\x14\x61pplied_batch_sha256\x18\x07 \x01(\x0c\"\x98\x01\n\x0eOpenRunRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1f\n\x0b\x63onfig_json\x18\x02 \x01(\tB\n\xaa\xd4\x18\x06(\x80\x80@H\x01\x12\x19\n\x0crestore_step\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x1f\n\x0bhead_sha256\x18\x04 \x03(\x0c\x42\n\xaa\xd4\x18\x06  ( @@B\x0f\n\r_restore_step\"H\n\rObjectiveSpec\x12\x1d\n\x06schema\x18\x01 \x01(\rB\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x18\n\x04json\x18\x02 \x01(\tB\n\xaa\xd4\x18\x06(\x80\x80@H\x01\"\xe8\x01\n\nStepHeader\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1c\n\x05\x65poch\x18\x02 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x1b\n\x04step\x18\x03 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x1e\n\x0c\x62\x61tch_sha256\x18\x04 \x01(\x0c\x42\x08\xaa\xd4\x18\x04  ( \x12-\n\rmicro_batches\x18\x05 \x01(\rB\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00\xf0@\x12\x36\n\tobjective\x18\x06 \x01(\x0b\x32\x1b.preceptor.v1.ObjectiveSpecB\x06\xaa\xd4\x18\x02H\x01\"\xb9\x01\n\rTeacherScores\x12\x0e\n\x06source\x18\x01 \x01(\t\x12 \n\x04rows\x18\x02 \x01(\x0b\x32\x12.preceptor.v1.Rows\x12&\n\x07receipt\x18\x03 \x01(\x0b\x32\x15.preceptor.v1.Receipt\x12.\n\ncandidates\x18\x04 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIds\x12\x13\n\x06reward\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_reward\"\xd7\x02\n\tTrainItem\x12#\n\x02id\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.RolloutId\x12\x30\n\x08sequence\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.SequenceB\x06\xaa\xd4\x18\x02H\x01\x12*\n\tbehaviour\x18\x03 \x01(\x0b\x32\x17.preceptor.v1.Behaviour\x12\x33\n\x06scores\x18\x04 \x03(\x0b\x32\x1b.preceptor.v1.TeacherScoresB\x06\xaa\xd4\x18\x02@@\x12\x0e\n\x06weight\x18\x05 \x01(\x01\x12\r\n\x05group\x18\x06 \x01(\t\x12\x30\n\x0cstudent_topk\x18\x07 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIds\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x31\n\rfinish_reason\x18\t \x01(\x0e\x32\x1a.preceptor.v1.FinishReason\"@\n\nMicroBatch\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32\x17.preceptor.v1.TrainItemB\n\xaa\xd4\x18\x06\x38\x01@\x80\x80\x04\"x\n\x0bStepMessage\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.preceptor.v1.StepHeaderH\x00\x12/\n\x0bmicro_batch\x18\x02 \x01(\x0b\x32\x18.preceptor.v1.MicroBatchH\x00\x42\x0c\n\x04part\x12\x04\xb0\xd4\x18\x01\"\xdf\x01\n\tStepReply\x12\x14\n\x0c\x61pplied_step\x18\x01 \x01(\x04\x12\x14\n\x0c\x64urable_step\x18\x02 \x01(\x04\x12\x15\n\rrepeated_step\x18\x03 \x01(\x08\x12\x35\n\x07metrics\x18\x04 \x03(\x0b\x32$.preceptor.v1.StepReply.MetricsEntry\x12\x12\n\nvalid_rows\x18\x05 \x01(\x04\x12\x14\n\x0cskipped_rows\x18\x06 \x01(\x04\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"K\n\x11\x43heckpointRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1c\n\x05\x65poch\x18\x02 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\"@\n\x0f\x43heckpointReply\x12\x14\n\x0c\x64urable_step\x18\x01 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x02 \x01(\x0c\"H\n\x0ePublishRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1c\n\x05\x65poch\x18\x02 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\"5\n\x0cPublishReply\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\"\x94\x01\n\x0f\x45valuateRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x36\n\tobjective\x18\x02 \x01(\x0b\x32\x1b.preceptor.v1.ObjectiveSpecB\x06\xaa\xd4\x18\x02H\x01\x12/\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x18.preceptor.v1.MicroBatchB\x06\xaa\xd4\x18\x02H\x01\"\xba\x01\n\rEvaluateReply\x12\x39\n\x07metrics\x18\x01 \x03(\x0b\x32(.preceptor.v1.EvaluateReply.MetricsEntry\x12\x14\n\x0c\x61pplied_step\x18\x02 \x01(\x04\x12\x12\n\nvalid_rows\x18\x03 \x01(\x04\x12\x14\n\x0cskipped_rows\x18\x04 \x01(\x04\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xb3\x03\n\x07Student\x12I\n\x06Status\x12\".preceptor.v1.StudentStatusRequest\x1a\x1b.preceptor.v1.StudentStatus\x12\x44\n\x07OpenRun\x12\x1c.preceptor.v1.OpenRunRequest\x1a\x1b.preceptor.v1.StudentStatus\x12<\n\x04Step\x12\x19.preceptor.v1.StepMessage\x1a\x17.preceptor.v1.StepReply(\x01\x12L\n\nCheckpoint\x12\x1f.preceptor.v1.CheckpointRequest\x1a\x1d.preceptor.v1.CheckpointReply\x12\x43\n\x07Publish\x12\x1c.preceptor.v1.PublishRequest\x1a\x1a.preceptor.v1.PublishReply\x12\x46\n\x08\x45valuate\x12\x1d.preceptor.v1.EvaluateRequest\x1a\x1b.preceptor.v1.EvaluateReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n preceptor_proto/v1/student.proto\x12\x0cpreceptor.v1\x1a\x1fpreceptor_proto/v1/common.proto\x1a\x1fpreceptor_proto/v1/limits.proto\"0\n\x14StudentStatusRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\"\xcb\x02\n\rStudentStatus\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0c\x61pplied_step\x18\x03 \x01(\x04\x12\x14\n\x0c\x64urable_step\x18\x04 \x01(\x04\x12)\n\x05state\x18\x05 \x01(\x0e\x32\x1a.preceptor.v1.ServiceState\x12)\n\tpublished\x18\x06 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\x12\x1c\n\x14\x61pplied_batch_sha256\x18\x07 \x01(\x0c\x12\x37\n\x06\x63opies\x18\x08 \x03(\x0b\x32\'.preceptor.v1.StudentStatus.CopiesEntry\x1a\x45\n\x0b\x43opiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.ModelRef:\x02\x38\x01\"\x98\x01\n\x0eOpenRunRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1f\n\x0b\x63onfig_json\x18\x02 \x01(\tB\n\xaa\xd4\x18\x06(\x80\x80@H\x01\x12\x19\n\x0crestore_step\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x1f\n\x0bhead_sha256\x18\x04 \x03(\x0c\x42\n\xaa\xd4\x18\x06  ( @@B\x0f\n\r_restore_step\"H\n\rObjectiveSpec\x12\x1d\n\x06schema\x18\x01 \x01(\rB\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x18\n\x04json\x18\x02 \x01(\tB\n\xaa\xd4\x18\x06(\x80\x80@H\x01\"\xe8\x01\n\nStepHeader\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1c\n\x05\x65poch\x18\x02 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x1b\n\x04step\x18\x03 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\x12\x1e\n\x0c\x62\x61tch_sha256\x18\x04 \x01(\x0c\x42\x08\xaa\xd4\x18\x04  ( \x12-\n\rmicro_batches\x18\x05 \x01(\rB\x16\xaa\xd4\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00\xf0@\x12\x36\n\tobjective\x18\x06 \x01(\x0b\x32\x1b.preceptor.v1.ObjectiveSpecB\x06\xaa\xd4\x18\x02H\x01\"\xb9\x01\n\rTeacherScores\x12\x0e\n\x06source\x18\x01 \x01(\t\x12 \n\x04rows\x18\x02 \x01(\x0b\x32\x12.preceptor.v1.Rows\x12&\n\x07receipt\x18\x03 \x01(\x0b\x32\x15.preceptor.v1.Receipt\x12.\n\ncandidates\x18\x04 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIds\x12\x13\n\x06reward\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_reward\"\xd7\x02\n\tTrainItem\x12#\n\x02id\x18\x01 \x01(\x0b\x32\x17.preceptor.v1.RolloutId\x12\x30\n\x08sequence\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.SequenceB\x06\xaa\xd4\x18\x02H\x01\x12*\n\tbehaviour\x18\x03 \x01(\x0b\x32\x17.preceptor.v1.Behaviour\x12\x33\n\x06scores\x18\x04 \x03(\x0b\x32\x1b.preceptor.v1.TeacherScoresB\x06\xaa\xd4\x18\x02@@\x12\x0e\n\x06weight\x18\x05 \x01(\x01\x12\r\n\x05group\x18\x06 \x01(\t\x12\x30\n\x0cstudent_topk\x18\x07 \x01(\x0b\x32\x1a.preceptor.v1.CandidateIds\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x31\n\rfinish_reason\x18\t \x01(\x0e\x32\x1a.preceptor.v1.FinishReason\"@\n\nMicroBatch\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32\x17.preceptor.v1.TrainItemB\n\xaa\xd4\x18\x06\x38\x01@\x80\x80\x04\"x\n\x0bStepMessage\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.preceptor.v1.StepHeaderH\x00\x12/\n\x0bmicro_batch\x18\x02 \x01(\x0b\x32\x18.preceptor.v1.MicroBatchH\x00\x42\x0c\n\x04part\x12\x04\xb0\xd4\x18\x01\"\xdf\x01\n\tStepReply\x12\x14\n\x0c\x61pplied_step\x18\x01 \x01(\x04\x12\x14\n\x0c\x64urable_step\x18\x02 \x01(\x04\x12\x15\n\rrepeated_step\x18\x03 \x01(\x08\x12\x35\n\x07metrics\x18\x04 \x03(\x0b\x32$.preceptor.v1.StepReply.MetricsEntry\x12\x12\n\nvalid_rows\x18\x05 \x01(\x04\x12\x14\n\x0cskipped_rows\x18\x06 \x01(\x04\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"K\n\x11\x43heckpointRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1c\n\x05\x65poch\x18\x02 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\"@\n\x0f\x43heckpointReply\x12\x14\n\x0c\x64urable_step\x18\x01 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x02 \x01(\x0c\"H\n\x0ePublishRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x1c\n\x05\x65poch\x18\x02 \x01(\x04\x42\r\xaa\xd4\x18\t\t\x00\x00\x00\x00\x00\x00\xf0?\"\xb4\x01\n\x0cPublishReply\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.preceptor.v1.ModelRef\x12\x36\n\x06\x63opies\x18\x02 \x03(\x0b\x32&.preceptor.v1.PublishReply.CopiesEntry\x1a\x45\n\x0b\x43opiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.preceptor.v1.ModelRef:\x02\x38\x01\"\x94\x01\n\x0f\x45valuateRequest\x12\x18\n\x03run\x18\x01 \x01(\tB\x0b\xaa\xd4\x18\x07(\x80\x01H\x01P\x01\x12\x36\n\tobjective\x18\x02 \x01(\x0b\x32\x1b.preceptor.v1.ObjectiveSpecB\x06\xaa\xd4\x18\x02H\x01\x12/\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x18.preceptor.v1.MicroBatchB\x06\xaa\xd4\x18\x02H\x01\"\xba\x01\n\rEvaluateReply\x12\x39\n\x07metrics\x18\x01 \x03(\x0b\x32(.preceptor.v1.EvaluateReply.MetricsEntry\x12\x14\n\x0c\x61pplied_step\x18\x02 \x01(\x04\x12\x12\n\nvalid_rows\x18\x03 \x01(\x04\x12\x14\n\x0cskipped_rows\x18\x04 \x01(\x04\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xb3\x03\n\x07Student\x12I\n\x06Status\x12\".preceptor.v1.StudentStatusRequest\x1a\x1b.preceptor.v1.StudentStatus\x12\x44\n\x07OpenRun\x12\x1c.preceptor.v1.OpenRunRequest\x1a\x1b.preceptor.v1.StudentStatus\x12<\n\x04Step\x12\x19.preceptor.v1.StepMessage\x1a\x17.preceptor.v1.StepReply(\x01\x12L\n\nCheckpoint\x12\x1f.preceptor.v1.CheckpointRequest\x1a\x1d.preceptor.v1.CheckpointReply\x12\x43\n\x07Publish\x12\x1c.preceptor.v1.PublishRequest\x1a\x1a.preceptor.v1.PublishReply\x12\x46\n\x08\x45valuate\x12\x1d.preceptor.v1.EvaluateRequest\x1a\x1b.preceptor.v1.EvaluateReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STUDENTSTATUSREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_STUDENTSTATUSREQUEST'].fields_by_name['run']._serialized_options = b'\252\324\030\007(\200\001H\001P\001'
+  _globals['_STUDENTSTATUS_COPIESENTRY']._loaded_options = None
+  _globals['_STUDENTSTATUS_COPIESENTRY']._serialized_options = b'8\001'
   _globals['_OPENRUNREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_OPENRUNREQUEST'].fields_by_name['run']._serialized_options = b'\252\324\030\007(\200\001H\001P\001'
   _globals['_OPENRUNREQUEST'].fields_by_name['config_json']._loaded_options = None
@@ -75,6 +77,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHREQUEST'].fields_by_name['run']._serialized_options = b'\252\324\030\007(\200\001H\001P\001'
   _globals['_PUBLISHREQUEST'].fields_by_name['epoch']._loaded_options = None
   _globals['_PUBLISHREQUEST'].fields_by_name['epoch']._serialized_options = b'\252\324\030\t\t\000\000\000\000\000\000\360?'
+  _globals['_PUBLISHREPLY_COPIESENTRY']._loaded_options = None
+  _globals['_PUBLISHREPLY_COPIESENTRY']._serialized_options = b'8\001'
   _globals['_EVALUATEREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_EVALUATEREQUEST'].fields_by_name['run']._serialized_options = b'\252\324\030\007(\200\001H\001P\001'
   _globals['_EVALUATEREQUEST'].fields_by_name['objective']._loaded_options = None
@@ -86,39 +90,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STUDENTSTATUSREQUEST']._serialized_start=116
   _globals['_STUDENTSTATUSREQUEST']._serialized_end=164
   _globals['_STUDENTSTATUS']._serialized_start=167
-  _globals['_STUDENTSTATUS']._serialized_end=370
-  _globals['_OPENRUNREQUEST']._serialized_start=373
-  _globals['_OPENRUNREQUEST']._serialized_end=525
-  _globals['_OBJECTIVESPEC']._serialized_start=527
-  _globals['_OBJECTIVESPEC']._serialized_end=599
-  _globals['_STEPHEADER']._serialized_start=602
-  _globals['_STEPHEADER']._serialized_end=834
-  _globals['_TEACHERSCORES']._serialized_start=837
-  _globals['_TEACHERSCORES']._serialized_end=1022
-  _globals['_TRAINITEM']._serialized_start=1025
-  _globals['_TRAINITEM']._serialized_end=1368
-  _globals['_MICROBATCH']._serialized_start=1370
-  _globals['_MICROBATCH']._serialized_end=1434
-  _globals['_STEPMESSAGE']._serialized_start=1436
-  _globals['_STEPMESSAGE']._serialized_end=1556
-  _globals['_STEPREPLY']._serialized_start=1559
-  _globals['_STEPREPLY']._serialized_end=1782
-  _globals['_STEPREPLY_METRICSENTRY']._serialized_start=1736
-  _globals['_STEPREPLY_METRICSENTRY']._serialized_end=1782
-  _globals['_CHECKPOINTREQUEST']._serialized_start=1784
-  _globals['_CHECKPOINTREQUEST']._serialized_end=1859
-  _globals['_CHECKPOINTREPLY']._serialized_start=1861
-  _globals['_CHECKPOINTREPLY']._serialized_end=1925
-  _globals['_PUBLISHREQUEST']._serialized_start=1927
-  _globals['_PUBLISHREQUEST']._serialized_end=1999
-  _globals['_PUBLISHREPLY']._serialized_start=2001
-  _globals['_PUBLISHREPLY']._serialized_end=2054
-  _globals['_EVALUATEREQUEST']._serialized_start=2057
-  _globals['_EVALUATEREQUEST']._serialized_end=2205
-  _globals['_EVALUATEREPLY']._serialized_start=2208
-  _globals['_EVALUATEREPLY']._serialized_end=2394
-  _globals['_EVALUATEREPLY_METRICSENTRY']._serialized_start=1736
-  _globals['_EVALUATEREPLY_METRICSENTRY']._serialized_end=1782
-  _globals['_STUDENT']._serialized_start=2397
-  _globals['_STUDENT']._serialized_end=2832
+  _globals['_STUDENTSTATUS']._serialized_end=498
+  _globals['_STUDENTSTATUS_COPIESENTRY']._serialized_start=429
+  _globals['_STUDENTSTATUS_COPIESENTRY']._serialized_end=498
+  _globals['_OPENRUNREQUEST']._serialized_start=501
+  _globals['_OPENRUNREQUEST']._serialized_end=653
+  _globals['_OBJECTIVESPEC']._serialized_start=655
+  _globals['_OBJECTIVESPEC']._serialized_end=727
+  _globals['_STEPHEADER']._serialized_start=730
+  _globals['_STEPHEADER']._serialized_end=962
+  _globals['_TEACHERSCORES']._serialized_start=965
+  _globals['_TEACHERSCORES']._serialized_end=1150
+  _globals['_TRAINITEM']._serialized_start=1153
+  _globals['_TRAINITEM']._serialized_end=1496
+  _globals['_MICROBATCH']._serialized_start=1498
+  _globals['_MICROBATCH']._serialized_end=1562
+  _globals['_STEPMESSAGE']._serialized_start=1564
+  _globals['_STEPMESSAGE']._serialized_end=1684
+  _globals['_STEPREPLY']._serialized_start=1687
+  _globals['_STEPREPLY']._serialized_end=1910
+  _globals['_STEPREPLY_METRICSENTRY']._serialized_start=1864
+  _globals['_STEPREPLY_METRICSENTRY']._serialized_end=1910
+  _globals['_CHECKPOINTREQUEST']._serialized_start=1912
+  _globals['_CHECKPOINTREQUEST']._serialized_end=1987
+  _globals['_CHECKPOINTREPLY']._serialized_start=1989
+  _globals['_CHECKPOINTREPLY']._serialized_end=2053
+  _globals['_PUBLISHREQUEST']._serialized_start=2055
+  _globals['_PUBLISHREQUEST']._serialized_end=2127
+  _globals['_PUBLISHREPLY']._serialized_start=2130
+  _globals['_PUBLISHREPLY']._serialized_end=2310
+  _globals['_PUBLISHREPLY_COPIESENTRY']._serialized_start=429
+  _globals['_PUBLISHREPLY_COPIESENTRY']._serialized_end=498
+  _globals['_EVALUATEREQUEST']._serialized_start=2313
+  _globals['_EVALUATEREQUEST']._serialized_end=2461
+  _globals['_EVALUATEREPLY']._serialized_start=2464
+  _globals['_EVALUATEREPLY']._serialized_end=2650
+  _globals['_EVALUATEREPLY_METRICSENTRY']._serialized_start=1864
+  _globals['_EVALUATEREPLY_METRICSENTRY']._serialized_end=1910
+  _globals['_STUDENT']._serialized_start=2653
+  _globals['_STUDENT']._serialized_end=3088
 # @@protoc_insertion_point(module_scope)

@@ -15,7 +15,14 @@ class StudentStatusRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class StudentStatus(_message.Message):
-    __slots__ = ("run", "epoch", "applied_step", "durable_step", "state", "published", "applied_batch_sha256")
+    __slots__ = ("run", "epoch", "applied_step", "durable_step", "state", "published", "applied_batch_sha256", "copies")
+    class CopiesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.ModelRef
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
     RUN_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     APPLIED_STEP_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +30,7 @@ class StudentStatus(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     APPLIED_BATCH_SHA256_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
     run: str
     epoch: int
     applied_step: int
@@ -30,7 +38,8 @@ class StudentStatus(_message.Message):
     state: _common_pb2.ServiceState
     published: _common_pb2.ModelRef
     applied_batch_sha256: bytes
-    def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ..., applied_step: _Optional[int] = ..., durable_step: _Optional[int] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., published: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., applied_batch_sha256: _Optional[bytes] = ...) -> None: ...
+    copies: _containers.MessageMap[str, _common_pb2.ModelRef]
+    def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ..., applied_step: _Optional[int] = ..., durable_step: _Optional[int] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., published: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., applied_batch_sha256: _Optional[bytes] = ..., copies: _Optional[_Mapping[str, _common_pb2.ModelRef]] = ...) -> None: ...
 
 class OpenRunRequest(_message.Message):
     __slots__ = ("run", "config_json", "restore_step", "head_sha256")
@@ -166,10 +175,19 @@ class PublishRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class PublishReply(_message.Message):
-    __slots__ = ("model",)
+    __slots__ = ("model", "copies")
+    class CopiesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.ModelRef
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
     model: _common_pb2.ModelRef
-    def __init__(self, model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
+    copies: _containers.MessageMap[str, _common_pb2.ModelRef]
+    def __init__(self, model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., copies: _Optional[_Mapping[str, _common_pb2.ModelRef]] = ...) -> None: ...
 
 class EvaluateRequest(_message.Message):
     __slots__ = ("run", "objective", "batch")

@@ -360,3 +360,53 @@ class TeacherStatus(_message.Message):
     queues: _containers.RepeatedCompositeFieldContainer[QueueStatus]
     reasons: _containers.ScalarMap[str, str]
     def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., worker: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueStatus, _Mapping]]] = ..., reasons: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class LoadVersionRequest(_message.Message):
+    __slots__ = ("teacher", "model")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    model: _common_pb2.ModelRef
+    def __init__(self, teacher: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
+
+class LoadVersionReply(_message.Message):
+    __slots__ = ("info", "load_s")
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    LOAD_S_FIELD_NUMBER: _ClassVar[int]
+    info: _common_pb2.ModelInfo
+    load_s: float
+    def __init__(self, info: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., load_s: _Optional[float] = ...) -> None: ...
+
+class PinVersionRequest(_message.Message):
+    __slots__ = ("teacher", "model", "pinned")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    model: _common_pb2.ModelRef
+    pinned: bool
+    def __init__(self, teacher: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., pinned: bool = ...) -> None: ...
+
+class PinVersionReply(_message.Message):
+    __slots__ = ("held_versions", "pinned_versions")
+    HELD_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    held_versions: int
+    pinned_versions: int
+    def __init__(self, held_versions: _Optional[int] = ..., pinned_versions: _Optional[int] = ...) -> None: ...
+
+class DropVersionRequest(_message.Message):
+    __slots__ = ("teacher", "model")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    model: _common_pb2.ModelRef
+    def __init__(self, teacher: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
+
+class DropVersionReply(_message.Message):
+    __slots__ = ("held_versions", "pinned_versions")
+    HELD_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    held_versions: int
+    pinned_versions: int
+    def __init__(self, held_versions: _Optional[int] = ..., pinned_versions: _Optional[int] = ...) -> None: ...

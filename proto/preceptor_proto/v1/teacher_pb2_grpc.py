@@ -59,6 +59,21 @@ class TeacherStub(object):
                 request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainRequest.SerializeToString,
                 response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainReply.FromString,
                 _registered_method=True)
+        self.LoadVersion = channel.unary_unary(
+                '/preceptor.v1.Teacher/LoadVersion',
+                request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.LoadVersionRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.LoadVersionReply.FromString,
+                _registered_method=True)
+        self.PinVersion = channel.unary_unary(
+                '/preceptor.v1.Teacher/PinVersion',
+                request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.PinVersionRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.PinVersionReply.FromString,
+                _registered_method=True)
+        self.DropVersion = channel.unary_unary(
+                '/preceptor.v1.Teacher/DropVersion',
+                request_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.DropVersionRequest.SerializeToString,
+                response_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.DropVersionReply.FromString,
+                _registered_method=True)
 
 
 class TeacherServicer(object):
@@ -99,6 +114,27 @@ class TeacherServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadVersion(self, request, context):
+        """Holds a version that a run published, beside the operator's weights; answers when it can be scored under.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinVersion(self, request, context):
+        """Says whether a version may make room for others. Loads it where it is not held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropVersion(self, request, context):
+        """Lets go of a version; it is loaded again when a task names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TeacherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +162,21 @@ def add_TeacherServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainRequest.FromString,
                     response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.DrainReply.SerializeToString,
+            ),
+            'LoadVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadVersion,
+                    request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.LoadVersionRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.LoadVersionReply.SerializeToString,
+            ),
+            'PinVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinVersion,
+                    request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.PinVersionRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.PinVersionReply.SerializeToString,
+            ),
+            'DropVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropVersion,
+                    request_deserializer=preceptor__proto_dot_v1_dot_teacher__pb2.DropVersionRequest.FromString,
+                    response_serializer=preceptor__proto_dot_v1_dot_teacher__pb2.DropVersionReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +314,87 @@ class Teacher(object):
             '/preceptor.v1.Teacher/Drain',
             preceptor__proto_dot_v1_dot_teacher__pb2.DrainRequest.SerializeToString,
             preceptor__proto_dot_v1_dot_teacher__pb2.DrainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Teacher/LoadVersion',
+            preceptor__proto_dot_v1_dot_teacher__pb2.LoadVersionRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_teacher__pb2.LoadVersionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Teacher/PinVersion',
+            preceptor__proto_dot_v1_dot_teacher__pb2.PinVersionRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_teacher__pb2.PinVersionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/preceptor.v1.Teacher/DropVersion',
+            preceptor__proto_dot_v1_dot_teacher__pb2.DropVersionRequest.SerializeToString,
+            preceptor__proto_dot_v1_dot_teacher__pb2.DropVersionReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,11 +29,15 @@ def claim(root: Path, run: str, identity: Identity) -> None:
 
 def require_owner(roots: Iterable[Path], run: str, identity: Identity) -> None:
     """Nothing where the run is the caller's, nobody's, or not there."""
-    if identity == LOCAL or not run:
-        return
+    if identity != LOCAL and run:
+        check_owner(roots, run, identity.tenant)
+
+
+def check_owner(roots: Iterable[Path], run: str, tenant: str) -> None:
+    """The same for a tenant whose key was checked elsewhere, such as at the durable door."""
     for root in roots:
         path = root / check_name(run, "run") / FILE
-        if path.exists() and path.read_text(encoding="utf-8") != identity.tenant:
+        if path.exists() and path.read_text(encoding="utf-8") != tenant:
             raise PermissionDenied(
                 f"run {run!r} belongs to another tenant", field="run", value=run, hint="choose another name for your run"
             )

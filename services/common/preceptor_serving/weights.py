@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from preceptor_serving.models.folder import file_sha256
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-VERSIONS = "versions"
+VERSIONS, COPIES = "versions", "copies"
 MAX_MANIFEST_BYTES = 1 << 20
 
 
@@ -34,6 +35,11 @@ class Version:
 
     folder: Path
     manifest_sha256: bytes
+
+
+def roots_of(text: str) -> list[Path]:
+    """Folders, separated as in PATH."""
+    return [Path(root).resolve() for root in text.split(os.pathsep) if root]
 
 
 def versions_folder(root: Path, run: str) -> Path:
@@ -50,11 +56,11 @@ def find_version(roots: Sequence[Path], ref: ModelRef) -> Version:
     """The verified folder of exactly this version, its adapter's where it has one, or `VersionGone` where no root has it."""
     if not ref.run:
         raise InvalidArgument("only versions that a run published are found by their name", field="model.run", value="nothing")
+    digest = ref.adapter.manifest_sha256 if ref.adapter else ref.manifest_sha256
     for root in roots:
-        folder = versions_folder(root, ref.run) / version_name(ref)
-        if folder.is_dir():
-            _check_inside(folder, root)
-            return verify(folder, ref.adapter.manifest_sha256 if ref.adapter else ref.manifest_sha256)
+        if found := _folders_of(root, ref):
+            _check_inside(*found, root=root)
+            return verify(next((one for one in found if _has_digest(one, digest)), found[0]), digest)
     where = ", ".join(map(str, roots)) or "no root"
     raise VersionGone(
         f"{ref.run} step {ref.step} of epoch {ref.epoch} is not under {where}",
@@ -62,6 +68,22 @@ def find_version(roots: Sequence[Path], ref: ModelRef) -> Version:
         value=version_name(ref),
         limit=where,
     )
+
+
+def copies_folder(run: Path) -> Path:
+    """Where a run publishes what is not its own weights, such as their running means: a folder of versions for each name."""
+    return run / COPIES
+
+
+def _folders_of(root: Path, ref: ModelRef) -> list[Path]:
+    """The run's own version of the step first, then the copies that were published beside it."""
+    own = versions_folder(root, ref.run) / version_name(ref)
+    copies = sorted(copies_folder(root / ref.run).glob(f"*/{version_name(ref)}"))
+    return [folder for folder in (own, *copies) if folder.is_dir()]
+
+
+def _has_digest(folder: Path, manifest_sha256: bytes) -> bool:
+    return hashlib.sha256(_read_manifest(folder)).digest() == manifest_sha256
 
 
 def write_manifest(folder: Path) -> bytes:
@@ -131,10 +153,11 @@ def _check_regular(path: Path) -> None:
         _refuse(path, f"is {kind}", kind, "a plain file")
 
 
-def _check_inside(folder: Path, root: Path) -> None:
+def _check_inside(*found: Path, root: Path) -> None:
     """No link on the way may lead elsewhere."""
-    if folder.resolve() != root.resolve() / folder.relative_to(root):
-        _refuse(folder, "is reached over a link", str(folder.resolve()), f"inside {root}")
+    for folder in found:
+        if folder.resolve() != root.resolve() / folder.relative_to(root):
+            _refuse(folder, "is reached over a link", str(folder.resolve()), f"inside {root}")
 
 
 def _refuse(path: Path, why: str, value: object, limit: object) -> None:

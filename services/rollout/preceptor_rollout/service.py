@@ -24,7 +24,7 @@ from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
 from preceptor_rollout.meters import GenerationMeters
 from preceptor_rollout.relay import Relay
-from preceptor_rollout.versions import Version, Versions, check_policy, folders_under, roots_of
+from preceptor_rollout.versions import Version, Versions, check_policy, folders_under
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
 from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
@@ -34,6 +34,7 @@ from preceptor_serving.queue_link import queue_of
 from preceptor_serving.run_owner import require_owner
 from preceptor_serving.scheduler.types import FlowKey
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
+from preceptor_serving.weights import roots_of
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

@@ -8,7 +8,6 @@ version of its own draws from the student of the settings.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +82,6 @@ class Versions:
     async def load(self, version: Version) -> None:
         """Returns when the engine holds it."""
         await self._engine.load_version(version.ref, str(version.folder))
-
-
-def roots_of(text: str) -> list[Path]:
-    """Folders, separated as in PATH."""
-    return [Path(root).resolve() for root in text.split(os.pathsep) if root]
 
 
 def folders_under(roots: Sequence[Path]) -> FindFolder:

@@ -28,13 +28,13 @@ from preceptor.recipes.load import validate
 from preceptor.recipes.schedules import FROZEN
 from preceptor.recipes.strict_yaml import parse_yaml
 from preceptor.types import ModelInfo, ModelRef
-from preceptor_proto.v1 import student_pb2
+from preceptor_proto.v1 import common_pb2, student_pb2
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_serving.models.folder import check_folder
 from preceptor_student.bases import Bases
 from preceptor_student.pack import unpack
 from preceptor_student.run import Run, RunSettings
-from preceptor_student.run_folder import RunFolder, closed_head
+from preceptor_student.run_folder import Head, RunFolder, closed_head
 from preceptor_student.teacher_heads import TeacherHeads
 
 
@@ -108,8 +108,8 @@ class StudentEngine:
         run = self._runs.get(name)
         if run is None:
             head = closed_head(self._root, name)
-            return _status(name, head.epoch, head.durable_step, head.durable_step, head.published_ref, b"")
-        return _status(name, run.epoch, run.applied.step, run.durable_step, run.published, run.applied.batch_sha256)
+            return _status(name, head, head.durable_step, b"")
+        return _status(name, run.folder.head, run.applied.step, run.applied.batch_sha256)
 
     def step(self, payload: bytes) -> Iterator[bytes]:
         """Applies one step."""
@@ -123,8 +123,9 @@ class StudentEngine:
         return student_pb2.CheckpointReply(durable_step=run.durable_step, manifest_sha256=digest)
 
     def publish(self, request: student_pb2.PublishRequest) -> student_pb2.PublishReply:
-        ref = self._open(request.run).publish(request.epoch)
-        return student_pb2.PublishReply(model=wire.model_ref_to_proto(ref))
+        run = self._open(request.run)
+        ref = run.publish(request.epoch)
+        return student_pb2.PublishReply(model=wire.model_ref_to_proto(ref), copies=_copies(run.folder.head))
 
     def evaluate(self, request: student_pb2.EvaluateRequest) -> student_pb2.EvaluateReply:
         run = self._open(request.run)
@@ -201,15 +202,21 @@ class StudentEngine:
                         limit=self._options.max_open_runs, hint="checkpoint one, or raise max_open_runs")  # fmt: skip
 
 
-def _status(
-    run: str, epoch: int, applied_step: int, durable_step: int, published: ModelRef | None, digest: bytes
-) -> student_pb2.StudentStatus:
-    status = student_pb2.StudentStatus(
-        run=run, epoch=epoch, applied_step=applied_step, durable_step=durable_step, applied_batch_sha256=digest
+def _status(run: str, head: Head, applied_step: int, digest: bytes) -> student_pb2.StudentStatus:
+    published = head.published_ref
+    return student_pb2.StudentStatus(
+        run=run,
+        epoch=head.epoch,
+        applied_step=applied_step,
+        durable_step=head.durable_step,
+        published=None if published is None else wire.model_ref_to_proto(published),
+        applied_batch_sha256=digest,
+        copies=_copies(head),
     )
-    if published is not None:
-        status.published.CopyFrom(wire.model_ref_to_proto(published))
-    return status
+
+
+def _copies(head: Head) -> dict[str, common_pb2.ModelRef]:
+    return {name: wire.model_ref_to_proto(ref) for name, ref in head.copy_refs.items()}
 
 
 def _plain(request_class: type[Any], answer: Callable[[Any], Message]) -> Method:

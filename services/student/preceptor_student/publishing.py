@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,11 +47,12 @@ def copy_beside_weights(base: Path, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def prune(versions: Path, keep: int) -> None:
-    """Removes all but the newest `keep`."""
+def prune(versions: Path, keep: int, needed: Iterable[str] = ()) -> None:
+    """Removes all but the newest `keep`, and those whose names are needed."""
     folders = sorted(versions.glob("step-*-epoch-*"), key=age_of)
     for folder in folders[:-keep]:
-        shutil.rmtree(folder)
+        if folder.name not in needed:
+            shutil.rmtree(folder)
 
 
 def _beside_weights(base: Path) -> list[Path]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from preceptor import names
-from preceptor.errors import Fenced, InvalidArgument, Unavailable
-from preceptor.recipes import RunConfig, objective_from_json
+from preceptor.errors import Conflict, Fenced, InvalidArgument, Unavailable
+from preceptor.recipes import Copy, RunConfig, objective_from_json
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import student_pb2
+from preceptor_serving.durable import make_folder
+from preceptor_serving.weights import copies_folder, version_name
 from preceptor_student import checkpoints, publishing
 from preceptor_student.bases import Bases
 from preceptor_student.batch import items_of
@@ -34,7 +36,8 @@ class RunSettings:
 
     def kept(self, config: RunConfig) -> dict[str, Any]:
         """What a run is, as run.json has it."""
-        return config.model_dump(mode="json") | {"base_sha256": self.bases.sha256.hex()}
+        kept = config.model_dump(mode="json") | {"base_sha256": self.bases.sha256.hex()}
+        return kept if config.copies else {key: value for key, value in kept.items() if key != "copies"}
 
 
 class Run:
@@ -60,10 +63,6 @@ class Run:
     @property
     def durable_step(self) -> int:
         return self.folder.head.durable_step
-
-    @property
-    def published(self) -> ModelRef | None:
-        return self.folder.head.published_ref
 
     def step(self, header: student_pb2.StepHeader, micro_batches: Sequence[bytes]) -> Generator[None, None, tuple[Applied, bool]]:
         """Applies the step once; the record, and whether it had been applied before. Pauses after each micro-batch."""
@@ -109,9 +108,30 @@ class Run:
         with self._alone():
             versions = self.folder.path / "versions"
             ref = publishing.publish(versions, self._settings.bases, self.trainer, ref)
-            self.folder.set_head(replace(self.folder.head, published=ref_to_json(ref)))
-            publishing.prune(versions, self._settings.keep_versions)
+            copies = {name: self._copied(name, copy, ref) for name, copy in self.trainer.config.copies.items()}
+            told = {name: ref_to_json(copy) for name, copy in copies.items()}
+            self.folder.set_head(replace(self.folder.head, published=ref_to_json(ref), copies=told))
+            publishing.prune(versions, self._settings.keep_versions, {version_name(copy) for copy in copies.values()})
         return ref
+
+    def _copied(self, name: str, copy: Copy, ref: ModelRef) -> ModelRef:
+        """What teaches under this name from now on: a mean is written, every other copy is a version that is there."""
+        if copy.kind == "ema":
+            folder = copies_folder(self.folder.path) / name
+            make_folder(folder)
+            with self.trainer.averages.worn(name):
+                mean = publishing.publish(folder, self._settings.bases, self.trainer, replace(ref, name=f"{ref.name}.{name}"))
+            publishing.prune(folder, self._settings.keep_versions)
+            return mean
+        due = copy.taken_at(ref.step)
+        known = self.folder.head.copy_refs.get(name)
+        found = ref if due == ref.step else known
+        if found is None or found.step != due:
+            raise Conflict(
+                f"copy {name} is of step {due}, which was not published", field=f"copies.{name}", value=due,
+                limit="nothing" if known is None else known.step, hint="publish the steps at which a copy is taken",
+            )  # fmt: skip
+        return found
 
     def _restored(self, restore_step: int | None) -> tuple[History, bytes]:
         head = self.folder.head

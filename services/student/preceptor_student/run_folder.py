@@ -1,6 +1,6 @@
 """The folder of one run: who may write (lock and epoch), what it trains (run.json), and which step is durable (head.json).
 
-    <root>/<run>/lock  run.json  head.json  checkpoints/step-N/  versions/...
+    <root>/<run>/lock  run.json  head.json  checkpoints/step-N/  versions/...  copies/NAME/...
 
 head.json is replaced as one file. A checkpoint that it does not name is not durable yet, or was left behind by a restore.
 """
@@ -27,12 +27,18 @@ class Head:
     durable_step: int = 0
     checkpoint_sha256: str = ""  # of its manifest; empty at step 0, which is the base model
     published: dict[str, Any] = field(default_factory=dict)
+    copies: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the student, as of `published`
 
     @property
     def published_ref(self) -> ModelRef | None:
         if not self.published:
             return None
         return _ref_from_json(self.published)
+
+    @property
+    def copy_refs(self) -> dict[str, ModelRef]:
+        """What stands in for the student as a teacher, by the run's name for it."""
+        return {name: _ref_from_json(plain) for name, plain in self.copies.items()}
 
 
 def ref_to_json(ref: ModelRef) -> dict[str, Any]:

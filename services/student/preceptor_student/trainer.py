@@ -9,6 +9,7 @@ from torch import Tensor
 
 from preceptor.errors import Corrupt
 from preceptor.recipes import ObjectiveSpec, RunConfig
+from preceptor_student.averages import Averages
 from preceptor_student.bases import Bases
 from preceptor_student.batch import Item
 from preceptor_student.masters import Masters
@@ -29,6 +30,7 @@ class Trainer:
             check_packing(self.policy)
         self._masters = Masters(self.model)
         self.updater = Updater(self._masters, config.optimizer)
+        self.averages = Averages(config.copies, self._masters)
 
     @property
     def head_rows(self) -> int:
@@ -42,7 +44,9 @@ class Trainer:
         self, objective: ObjectiveSpec, step: int, micro_batches: Sequence[Sequence[Item]]
     ) -> Generator[None, None, Outcome]:
         """One update; pauses after each micro-batch."""
-        return update(self.policy, self.updater, objective, step, micro_batches, self._heads.get)
+        outcome = yield from update(self.policy, self.updater, objective, step, micro_batches, self._heads.get)
+        self.averages.follow()
+        return outcome
 
     def evaluate(self, objective: ObjectiveSpec, step: int, items: Sequence[Item]) -> Outcome:
         """The loss of a step on these items, as the weights are."""
@@ -53,8 +57,10 @@ class Trainer:
         return {name: one.detach() for name, one in self._masters.named.items()} | self._buffers()
 
     @torch.no_grad()
-    def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor]) -> None:
-        """Takes over what `weights` and the updater's `state` gave, to the bit."""
+    def restore(
+        self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]
+    ) -> None:
+        """Takes over what `weights` and the `state` of the updater and the averages gave, to the bit."""
         own = self.weights()
         if odd := sorted(own.keys() ^ weights.keys()):
             raise Corrupt(f"the checkpoint is of another model: {odd[0]}", field="model.safetensors", value=odd[0])
@@ -62,6 +68,7 @@ class Trainer:
             tensor.copy_(weights[name])
         self._masters.write_back()
         self.updater.restore(optimizer_state)
+        self.averages.restore(averages)
 
     def _buffers(self) -> dict[str, Tensor]:
         """None of a frozen base's: nothing of it is kept."""

@@ -11,10 +11,21 @@ import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from preceptor import wire
-from preceptor.errors import Cancelled, Corrupt, DeadlineExceeded, EngineFailed, Internal, NotFound, PreceptorError, Unavailable
+from preceptor.errors import (
+    Cancelled,
+    Corrupt,
+    DeadlineExceeded,
+    EngineFailed,
+    Internal,
+    NotFound,
+    PreceptorError,
+    Unavailable,
+    VersionGone,
+)
 from preceptor.logs import get_logger
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_proto.v1 import teacher_pb2
@@ -31,6 +42,7 @@ from preceptor_serving.scheduler.types import Batch, DropReason, FlowKey, QueueL
 from preceptor_teacher import growing
 from preceptor_teacher.cache import CacheFront
 from preceptor_teacher.tickets import Ticket, spent_on
+from preceptor_teacher.versions import Versions
 
 KEPT_FLOWS = 1024
 NOTHING_SPENT = Work(new_tokens=0, rows=0)
@@ -58,13 +70,14 @@ class EnginePool:
         limits: QueueLimits,
         cache: CacheFront | None = None,
         clocks: ClockTable | None = None,
+        roots: Sequence[Path] = (),
     ) -> None:
         self.channel = channel
         self.policy = policy
         self._limits = limits
         self._cache = cache
         self._clocks = clocks
-        self._client = ScoringClient(channel)
+        self.versions = Versions(ScoringClient(channel), tuple(roots))
         self._tickets: dict[str, Ticket] = {}
         self._calls: dict[asyncio.Task[bool], int] = {}
         self._pace = Pace(policy.calls_in_flight, policy.look_ahead_s)
@@ -72,7 +85,6 @@ class EnginePool:
         self._work = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopped = False
-        self.infos: tuple[ModelInfo, ...] = ()
         self.tokens_computed = 0
         self.tokens_reused = 0
         self.cache_hits = 0
@@ -80,14 +92,19 @@ class EnginePool:
         self.served: dict[FlowKey, int] = {}  # tokens charged, of the flows that were served last
 
     @property
+    def infos(self) -> tuple[ModelInfo, ...]:
+        """The operator's newest version first; those that runs published last."""
+        return self.versions.infos
+
+    @property
     def info(self) -> ModelInfo:
-        """The newest version."""
+        """What answers for `latest`."""
         return self.infos[0]
 
     async def start(self) -> None:
         """Returns when the engine is loaded and work is taken."""
         await self.channel.start()
-        self.infos = await self._client.describe()
+        await self.versions.start()
         self.scheduler = self._empty_scheduler()
         self._loop_task = asyncio.create_task(self._dispatch(), name="pool-dispatch")
 
@@ -215,7 +232,7 @@ class EnginePool:
 
     async def _run_version(self, version: ModelRef, tickets: Sequence[Ticket], *, alone: bool) -> bool:
         try:
-            results = await self._call(version, tickets)
+            results = await self._call_under(version, tickets)
         except EngineFailed as error:
             self._died(tickets, error, alone=alone)
         except PreceptorError as error:
@@ -224,6 +241,16 @@ class EnginePool:
             self._settle(tickets, results)
             return True
         return False
+
+    async def _call_under(self, version: ModelRef, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
+        """An engine that was restarted holds what the operator serves alone: the version is loaded once more."""
+        try:
+            async with self.versions.used(version):
+                return await self._call(version, tickets)
+        except VersionGone:
+            self.versions.lost(version)
+        async with self.versions.used(version):
+            return await self._call(version, tickets)
 
     async def _call(self, version: ModelRef, tickets: Sequence[Ticket]) -> Sequence[teacher_pb2.ScoreResult]:
         request = teacher_pb2.ScoreRequest(

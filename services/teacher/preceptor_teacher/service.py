@@ -32,10 +32,11 @@ from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
 from preceptor_serving.service import GrpcService, Rpc, ServiceContext
+from preceptor_serving.weights import roots_of
 from preceptor_teacher.api import ChatClient, ChatReply, Message, Payer
 from preceptor_teacher.api.meters import ProviderCollector
 from preceptor_teacher.billing import count_calls, counts_of, paid_for
-from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, choose_version, read_item, reply_bytes
+from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
 from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
 from preceptor_teacher.checks import Checker, CheckSpec
@@ -47,6 +48,7 @@ from preceptor_teacher.runs import named, result_of, run_all
 from preceptor_teacher.status import StatusDesk, visible_to
 from preceptor_teacher.status_metrics import StatusCollector
 from preceptor_teacher.tickets import Ticket
+from preceptor_teacher.version_calls import VersionCalls, tenant_of
 from preceptor_teacher.worker import QueueWorker, WorkerPolicy
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class TeacherService:
             "Grade": Rpc(self.grade, Scope.GRADE),
             "Status": Rpc(self.status, Scope.STATUS),
             "Drain": Rpc(self.drain, Scope.ADMIN),
+            **VersionCalls(lambda name: self.find(name, "teacher").pool.versions).rpcs(),
         }
         return (GrpcService(teacher_pb2.DESCRIPTOR.services_by_name["Teacher"], rpcs),)
 
@@ -143,9 +146,8 @@ class TeacherService:
                 self._open_judge(spec, context)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
-            pool = EnginePool(
-                self._place_engine(spec.engine, context), self._policy, limits, front, self._open_clocks(spec.name, context)
-            )
+            clocks, roots = self._open_clocks(spec.name, context), roots_of(settings.weights_roots)
+            pool = EnginePool(self._place_engine(spec.engine, context), self._policy, limits, front, clocks, roots)
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
             self._pools[spec.name] = pool
@@ -307,7 +309,7 @@ class TeacherService:
         name, exact = wire.choice_from_proto(request.teacher)
         teacher = self.find(name)
         self._check_taken(teacher.spec.name)
-        info = choose_version(exact, teacher.pool.infos)
+        info = await teacher.pool.versions.find(exact, tenant_of(call.identity))
         check_pair(request, info)
         check_count(len(request.items), self._bounds)
         flow = self.flow(teacher, call.identity, request.job, request.band)

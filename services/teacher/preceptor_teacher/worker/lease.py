@@ -24,7 +24,7 @@ from preceptor_serving.auth.terms import Terms
 from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import FlowKey, Task, Work
 from preceptor_teacher.billing import LeaseBill
-from preceptor_teacher.boundary import check_task, choose_version, read_item, reply_row_bytes
+from preceptor_teacher.boundary import check_task, read_item, reply_row_bytes
 from preceptor_teacher.growing import Growth
 from preceptor_teacher.pool import EnginePool
 from preceptor_teacher.tickets import Ticket
@@ -84,7 +84,7 @@ class LeasedTask:
 
     async def _score_all(self) -> None:
         limits.check(self.lease.task, "task")  # whoever may write the queue's keys may have written anything
-        info = choose_version(self.lease.model, self.pool.infos)
+        info = await self.pool.versions.find(self.lease.model, self.lease.flow.tenant)
         check_task(self.lease.task, info)
         next_row = self.lease.next_row
         while True:

@@ -28,6 +28,7 @@ from preceptor.learner.events import EventLog, StepTimes
 from preceptor.learner.join import batch_of, item_tokens, micro_batches
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import (
+    Terms,
     attempt_records,
     calls,
     generate_request,
@@ -45,7 +46,7 @@ from preceptor.wire import ids_to_proto, rollout_to_proto, sequence_from_proto, 
 from preceptor_proto.v1 import rollout_pb2, student_pb2, teacher_pb2
 from tests.unit.preceptor.learner.world import RUN, TEACHER, plan, recipe
 
-DIGEST = bytes(32)
+TERMS = Terms(bytes(32))
 
 
 def two_sources(**changes: object) -> dict[str, object]:
@@ -120,7 +121,7 @@ def test_stages_follow_from_the_journal() -> None:
     state = with_prompts(todo)
     assert stage(Lane.GENERATE, state, todo, memory) is Stage.COLLECT
     groups = missing_groups(state, todo, todo.slots[0], 0)
-    records = attempt_records(state, todo, todo.slots[0], groups, 0, DIGEST)
+    records = attempt_records(state, todo, todo.slots[0], groups, 0, TERMS)
     for record in records:
         state.apply(record)
     for key in list(todo.rollouts_of(0)):
@@ -195,7 +196,7 @@ def test_what_is_asked_again_is_what_is_missing(done: list[tuple[int, int]], det
     assert asked == (whole if deterministic else missing)
     assert {group.attempt for group in groups if any(prompt == group.prompt for prompt, _ in done)} <= {1}
     opened = [
-        record for record in attempt_records(state, todo, todo.slots[0], groups, 0, DIGEST) if isinstance(record, TaskOpened)
+        record for record in attempt_records(state, todo, todo.slots[0], groups, 0, TERMS) if isinstance(record, TaskOpened)
     ]
     assert {(one.rollout.prompt, one.rollout.sample) for one in opened} == missing
 
@@ -203,7 +204,7 @@ def test_what_is_asked_again_is_what_is_missing(done: list[tuple[int, int]], det
 def test_a_task_without_its_log_asks_the_same_of_the_same_tokens() -> None:
     todo = plan()
     state = with_prompts(todo)
-    records = attempt_records(state, todo, todo.slots[0], missing_groups(state, todo, todo.slots[0], 0), 0, DIGEST)
+    records = attempt_records(state, todo, todo.slots[0], missing_groups(state, todo, todo.slots[0], 0), 0, TERMS)
     opened = next(record for record in records if isinstance(record, TaskOpened))
     task = teacher_pb2.ScoreTask.FromString(opened.payload)
     lists = RaggedIds.from_rows([[3, 4], [5]])
@@ -267,7 +268,7 @@ def test_micro_batches_fit_the_padded_budget_and_keep_the_order(lengths: list[in
 def test_a_task_that_ended_early_stops_the_run() -> None:
     todo = plan(prompts_per_step=1)
     state = with_prompts(todo)
-    for record in attempt_records(state, todo, todo.slots[0], missing_groups(state, todo, todo.slots[0], 0), 0, DIGEST):
+    for record in attempt_records(state, todo, todo.slots[0], missing_groups(state, todo, todo.slots[0], 0), 0, TERMS):
         state.apply(record)
         if isinstance(record, TaskOpened):
             state.apply(RowsReceived(record.task_id, TEACHER, "1-0", 0, 1, True, b""))

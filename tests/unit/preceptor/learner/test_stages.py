@@ -26,7 +26,7 @@ from preceptor.journal import (
 )
 from preceptor.learner import Lane, Memory, RunPlan, Stage, Work, next_work
 from preceptor.learner.join import batch_of
-from preceptor.learner.requests import attempt_records, missing_groups, prompt_taken, rollouts_of_group
+from preceptor.learner.requests import Terms, attempt_records, missing_groups, prompt_taken, rollouts_of_group
 from preceptor.learner.stages import age_of, closed_rollouts, too_old, ungraded, unscored
 from preceptor.types import FinishReason, ModelRef, Rollout, RolloutId, Sequence
 from preceptor.types.rollouts import Behaviour
@@ -102,7 +102,7 @@ class Machine:
         slot, loaded = self.todo.slots[0], self.memory.loaded_step
         assert loaded is not None
         while groups := missing_groups(self.state, self.todo, slot, index):
-            for record in attempt_records(self.state, self.todo, slot, groups, index, bytes(32)):
+            for record in attempt_records(self.state, self.todo, slot, groups, index, Terms(bytes(32))):
                 self.state.apply(record)
             for rollout in [one for group in groups for one in rollouts_of_group(self.todo, index, group)]:
                 yield

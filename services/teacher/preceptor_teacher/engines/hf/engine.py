@@ -14,6 +14,7 @@ from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_serving.models.versions import VersionLoader
 from preceptor_teacher import growing
 from preceptor_teacher.engines.hf.load import LoadedModel, load_model
+from preceptor_teacher.engines.hf.memory import if_it_fits
 from preceptor_teacher.engines.hf.options import HfOptions
 from preceptor_teacher.engines.hf.scoring import Scorer
 from preceptor_teacher.engines.hf.states import StateStore
@@ -56,13 +57,19 @@ class HfEngine:
             known = scorer.info.model
             if known == version:
                 return
-            if (known.run, known.epoch, known.step) == (version.run, version.epoch, version.step):
+            if (known.name, known.run, known.epoch, known.step) == (version.name, version.run, version.epoch, version.step):
                 raise Conflict(
-                    "another manifest has this run, epoch and step", field="version.manifest_sha256", value=version.step
+                    "another manifest has this name, run, epoch and step", field="version.manifest_sha256", value=version.step
                 )
         if len(self._scorers) >= self.options.max_versions:
             raise Exhausted("no room for another version", field="version", value=version.step, limit=self.options.max_versions)
-        self._add(load_model(self.options, self._loader, Path(folder), version))
+        model = if_it_fits(
+            lambda: load_model(self.options, self._loader, Path(folder), version), torch.device(self.options.device)
+        )
+        if model is None:
+            limit = f"the free memory of {self.options.device}"
+            raise Exhausted("another version does not fit into memory", field="version", value=version.step, limit=limit)
+        self._add(model)
 
     def drop_version(self, version: ModelRef) -> None:
         kept = [scorer for scorer in self._scorers if scorer.info.model != version]

@@ -1,0 +1,41 @@
+"""A student's copies and what teachers read beside its prompt: both are for scoring, and have something to teach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.schema import Recipe
+
+
+def _only_score(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    """Who writes, grades or guides is served under a name; a copy or a view is a matter of one score task."""
+    graders = {reading.teacher for one in terms for reading in one.readings if reading.needs.grader}
+    writers = {source.writer for source in recipe.sources.values()}
+    guides = {source.policy.teacher for source in recipe.sources.values() if source.policy}
+    for name, teacher in recipe.teachers.items():
+        used = "student_copy" if teacher.student_copy else "view" if teacher.view else ""
+        for does, names in (("grades", graders), ("writes", writers), ("guides the student", guides)):
+            if used and name in names:
+                yield Finding(
+                    f"teachers.{name}.{used}", f"a teacher that {does} has no {used}", "give the scores another teacher"
+                )
+
+
+def _has_something_to_teach(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for name, teacher in recipe.teachers.items():
+        if teacher.student_copy and teacher.student_copy.kind == "current" and not teacher.view:
+            why = "the student as it is, which reads what the student reads, agrees with it: the loss is zero"
+            yield Finding(f"teachers.{name}.view", why, "give it a view, or another copy")
+
+
+def _is_published(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    every = recipe.schedule.publish_every_steps
+    for name, teacher in recipe.teachers.items():
+        if teacher.student_copy and (teacher.student_copy.every_steps or every) % every:
+            why = f"weights are published every {every} steps, and this copy is taken in between"
+            yield Finding(f"teachers.{name}.student_copy.every_steps", why, f"take a multiple of {every}")
+
+
+RULES: tuple[Rule, ...] = (_only_score, _has_something_to_teach, _is_published)

@@ -1,0 +1,84 @@
+"""Self-distillation in one process: the student's own copies teach it, and read another prompt than it does.
+
+Shapes as in `opd_loop`; the teacher's prompts may differ in length, so every rollout is scored alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel as Model
+
+from tests.reference.opd_loop import Objective, Prompts, Rollouts, Settings, generate, score
+
+Renew = Callable[[Model, Model, int], None]  # teacher, student, steps that the student has seen
+
+
+def frozen(teacher: Model, student: Model, step: int) -> None:
+    """Stays as the run began."""
+
+
+def lagged(every: int) -> Renew:
+    """A copy of the student after every so many steps."""
+
+    def renew(teacher: Model, student: Model, step: int) -> None:
+        if step % every == 0:
+            teacher.load_state_dict(student.state_dict())
+
+    return renew
+
+
+def mean(decay: float) -> Renew:
+    """theta_T <- decay * theta_T + (1 - decay) * theta."""
+
+    @torch.no_grad()
+    def renew(teacher: Model, student: Model, step: int) -> None:
+        for theirs, own in zip(teacher.parameters(), student.parameters(), strict=True):
+            theirs.copy_(decay * theirs + (1 - decay) * own)
+
+    return renew
+
+
+@torch.no_grad()
+def score_views(teacher: Model, rollouts: Rollouts, views: dict[int, list[int]]) -> Tensor:
+    """What the teacher says of every response behind its own prompt."""
+    rows = []
+    for place, prompt in enumerate(rollouts.prompts_B.tolist()):
+        one = slice(place, place + 1)
+        seen = torch.tensor([views[prompt]])
+        alone = Rollouts(
+            rollouts.prompts_B[one], seen, rollouts.response_BR[one], rollouts.valid_BR[one], rollouts.top_ids_BRk[one]
+        )
+        rows.append(score(teacher, alone))
+    return torch.cat(rows)
+
+
+def distil_self(
+    student: Model,
+    batches: Iterable[Prompts],
+    views: dict[int, list[int]],
+    objective: Objective,
+    renew: Renew,
+    settings: Settings,
+    skip: int = 0,
+) -> Iterator[dict[str, float]]:
+    """Trains the student in place; `skip` rows at the start of each response are left out. `normaliser`: rows."""
+    teacher = deepcopy(student)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), settings.learning_rate, settings.betas, settings.epsilon, weight_decay=0.0
+    )
+    for step, prompts in enumerate(batches):
+        rollouts = generate(student, prompts, step, settings)
+        loss_BR = objective(score(student, rollouts), score_views(teacher, rollouts, views), rollouts, settings)
+        counted = rollouts.valid_BR.clone()
+        counted[:, :skip] = False
+        loss = loss_BR[counted].sum() / counted.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        renew(teacher, student, step + 1)
+        yield {"loss": loss.item(), "grad_norm": norm.item()}
