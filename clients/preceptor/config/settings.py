@@ -116,7 +116,7 @@ class TeacherSettings(SequenceSettings):
     rest_port: Port = REST_PORTS["teacher"]
 
     weights_roots: Text = "runs"
-    """Folders under which students publish the weights that may teach them, several separated as in PATH; no others are loaded."""
+    """Folders under which students publish weights that may teach them, several separated as in PATH; no others are loaded."""
 
     model: Text | None = None
     """One teacher to serve: a model folder or a hub's OWNER/MODEL@COMMIT, or NAME= one of them; unset: those of teachers_file."""

@@ -46,7 +46,8 @@ from preceptor.wire import ids_to_proto, rollout_to_proto, sequence_from_proto, 
 from preceptor_proto.v1 import rollout_pb2, student_pb2, teacher_pb2
 from tests.unit.preceptor.learner.world import RUN, TEACHER, plan, recipe
 
-TERMS = Terms(bytes(32))
+DIGEST = bytes(32)
+TERMS = Terms(DIGEST)
 
 
 def two_sources(**changes: object) -> dict[str, object]:
@@ -209,13 +210,15 @@ def test_a_task_without_its_log_asks_the_same_of_the_same_tokens() -> None:
     task = teacher_pb2.ScoreTask.FromString(opened.payload)
     lists = RaggedIds.from_rows([[3, 4], [5]])
     rollout = Rollout(
-        opened.rollout, Sequence.of([1, 2], [7, 8]), Behaviour(), FinishReason.EOS, ModelRef("m", manifest_sha256=DIGEST), lists
+        opened.rollout, Sequence.of([0, 1], [7, 8]), Behaviour(), FinishReason.EOS, ModelRef("m", manifest_sha256=DIGEST), lists
     )
     first = teacher_pb2.Envelope()
     first.receipt.model.name = "exactly-this"
     whole = inline_task(task, rollout, first.SerializeToString())
     assert whole.task_id == task.task_id
     assert sequence_from_proto(whole.inline) == rollout.sequence
+    task.context.CopyFrom(ids_to_proto([9, 9, 9]))  # what a view reads instead
+    assert sequence_from_proto(inline_task(task, rollout, b"").inline) == Sequence.of([9, 9, 9], [7, 8])
     assert whole.teacher.exact.name == "exactly-this"
     before, after = want_from_proto(task.want), want_from_proto(whole.want)
     assert after.candidates is not None
