@@ -32,8 +32,8 @@ class Grading:
 class TeacherPlan:
     """What one teacher does for every rollout of the sources in `on`: it is scored once under `want` where there is one, and
     graded once where there is `grading`. A teacher that only writes has neither. `head_sha256`: what turns its hidden states into
-    scores, known once the teacher has answered; empty where nobody wants these. `student_copy`: whose weights it has instead of the
-    served ones; `view`: what it reads instead of the prompt."""
+    scores, known once the teacher has answered; empty where nobody wants these. `student_copy`: whose weights it has, not the
+    weights served; `view`: what it reads instead of the prompt."""
 
     name: str
     model: str

@@ -38,4 +38,11 @@ def _is_published(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Fi
             yield Finding(f"teachers.{name}.student_copy.every_steps", why, f"take a multiple of {every}")
 
 
-RULES: tuple[Rule, ...] = (_only_score, _has_something_to_teach, _is_published)
+def _gives_scores(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for reading in (reading for one in terms for reading in one.readings if reading.needs.hidden):
+        if recipe.teachers[reading.teacher].student_copy:
+            why = "the head that turns hidden states into scores is read once for a run, and a copy's changes"
+            yield Finding(f"teachers.{reading.teacher}.student_copy", why, "take a support as the signal")
+
+
+RULES: tuple[Rule, ...] = (_gives_scores, _only_score, _has_something_to_teach, _is_published)
