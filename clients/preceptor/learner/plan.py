@@ -60,7 +60,9 @@ class RunPlan:
         """The plan of a recipe, its data read from the files that it names."""
         recipe = compiled.recipe
         items = evaluation_items(recipe)
-        return cls(run, tenant, compiled, training_prompts(recipe), items, control, training_answers(recipe), training_views(recipe))
+        return cls(
+            run, tenant, compiled, training_prompts(recipe), items, control, training_answers(recipe), training_views(recipe)
+        )
 
     def __post_init__(self) -> None:
         if self.answers and len(self.answers) != len(self.prompts):
