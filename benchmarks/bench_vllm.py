@@ -18,11 +18,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.on_vllm.items import SEQUENCES
+from benchmarks.on_vllm.items import CORES, SEQUENCES
 from benchmarks.on_vllm.parts import PARTS
 from benchmarks.results import add_results
 
-TOLD = ("tokens_per_s", "ratios", "engine_s", "bytes_per_token", "stock_settings", "median_s", "makespan_s", "computed", "p99")
+TOLD = (
+    *("tokens_per_s", "ratios", "cpu_s", "engine_s", "bytes_per_token", "stock_settings"),
+    *("median_s", "makespan_s", "computed", "p99"),
+)
 
 
 def options_of() -> argparse.Namespace:
@@ -30,6 +33,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all of them")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each side of P1.grpc and P2a (default: 3)")
     parser.add_argument("--sequences", type=int, default=SEQUENCES, help=f"of 512 tokens in a turn (default: {SEQUENCES})")
+    parser.add_argument("--threads", type=int, default=CORES, help=f"of each side of P2 (default: {CORES}, as stock by itself)")
     parser.add_argument("--rollouts", type=int, default=32, help="rollouts of P4 (default: 32)")
     parser.add_argument("--rounds", type=int, default=10, help="batch orders and chunkings of N1 (default: 10)")
     return parser.parse_args()

@@ -20,6 +20,7 @@ from benchmarks.on_vllm.items import CORES, DEADLINE_S, ITEMS, TOKENS, TOPK, VOC
 from benchmarks.on_vllm.stock import Reply, StockClient, settings, stock_server
 from benchmarks.results import Result
 from benchmarks.scoring.house import NAME, teacher_house
+from benchmarks.streaming.transport import cpu_s
 from preceptor import wire
 from preceptor.client import AsyncTeacherClient
 from preceptor.types import Grade, Scored
@@ -39,6 +40,7 @@ class Contest:
     cache_bytes: int
     sequences: int
     repeats: int
+    threads: int = CORES
     signals: tuple[str, ...] = ("topk", "candidates")
 
 
@@ -49,6 +51,7 @@ class Turns:
         self._ways: dict[str, Ask] = {"one request": stock.together, "one request each": stock.side_by_side}
         self._ours, self._signals = ours, signals
         self.speeds: dict[str, list[float]] = {}
+        self.cpu_s: dict[str, list[float]] = {}
         self.bytes: dict[str, float] = {}
         self.split_s: dict[str, dict[str, float]] = {}
         self.apart_nats = 0.0
@@ -67,17 +70,20 @@ class Turns:
 
     async def take(self, seed: int, count: int) -> None:
         sequences = drawn(seed, count)
+        began_cpu = cpu_s()
         reply, seconds = await timed(self._ways[self.stock_way](sequences.tolist()))
-        self._note("stock", count, seconds, reply.body_bytes)
+        self._note("stock", count, seconds, cpu_s() - began_cpu, reply.body_bytes)
         for (engine, client), signal in product(self._ours.items(), self._signals):
+            began_cpu = cpu_s()
             outcomes, seconds = await timed(client.score(NAME, ITEMS[signal](sequences), deadline_s=DEADLINE_S))
-            scored = checked(outcomes)
-            self._note(f"{engine} {signal}", count, seconds, reply_bytes(scored))
+            spent_s, scored = cpu_s() - began_cpu, checked(outcomes)
+            self._note(f"{engine} {signal}", count, seconds, spent_s, reply_bytes(scored))
             self.split_s[f"{engine} {signal}"] = split_of(scored)
             if signal == "topk":
                 self.apart_nats = max(self.apart_nats, difference(reply, scored))
 
-    def _note(self, name: str, count: int, seconds: float, size: int) -> None:
+    def _note(self, name: str, count: int, seconds: float, spent_s: float, size: int) -> None:
+        self.cpu_s.setdefault(name, []).append(spent_s)
         self.speeds.setdefault(name, []).append(count * TOKENS / seconds)
         self.bytes[name] = size / (count * TOKENS)
 
@@ -111,10 +117,12 @@ def difference(reply: Reply, scored: Items[Scored]) -> float:
 
 
 async def turns_of(contest: Contest, root: Path) -> Turns:
-    """All servers up, each on all cores, never asked at once."""
-    common = {"folder": str(contest.folder), "threads": CORES, "dtype": "f32"}
+    """All servers up, each with as many threads, never asked at once."""
+    common = {"folder": str(contest.folder), "threads": contest.threads, "dtype": "f32"}
     async with AsyncExitStack() as up:
-        stock = await up.enter_async_context(stock_server(contest.folder, root / "stock.log", contest.cache_bytes))
+        stock = await up.enter_async_context(
+            stock_server(contest.folder, root / "stock.log", contest.cache_bytes, contest.threads)
+        )
         ours: dict[str, AsyncTeacherClient] = {}
         for engine, further in ENGINES.items():
             cache = {"kv_cache_memory_bytes": contest.cache_bytes} if engine == "vllm" else {}
@@ -134,11 +142,12 @@ def detail_of(contest: Contest, turns: Turns) -> dict[str, Any]:
         "items": f"{contest.sequences} x {TOKENS} tokens, k = {TOPK}, sampled; ours in f16",
         "tokens_per_s": {name: round(median(values)) for name, values in turns.speeds.items()},
         "ratios": {name: [round(one, 2) for one in sorted(turns.ratios(name))] for name in turns.split_s},
+        "cpu_s": {name: round(median(values), 2) for name, values in turns.cpu_s.items()},
         "engine_s": turns.split_s,
         "bytes_per_token": {name: round(size, 1) for name, size in turns.bytes.items()},
         "stock_settings": f"{turns.stock_way}; {' '.join(settings(contest.cache_bytes))}",
         "best_apart_nats": turns.apart_nats,  # ours rounded to f16
-        "threads": CORES,
+        "threads": contest.threads,
     }
 
 

@@ -48,11 +48,11 @@ WAYS = {"orders": orders, "sharing": sharing, "chunkings": chunkings}
 
 async def against_stock_small(options: argparse.Namespace, root: Path) -> list[Result]:
     folder = save_random_qwen3(root / "small", SMALL)
-    return await p2a(Contest(folder, str(SMALL), SMALL_CACHE_BYTES, options.sequences, options.repeats), root)
+    return await p2a(Contest(folder, str(SMALL), SMALL_CACHE_BYTES, options.sequences, options.repeats, options.threads), root)
 
 
 async def against_stock_smollm2(options: argparse.Namespace, root: Path) -> list[Result]:
-    return await p2b(Contest(smollm2(), SMOLLM2, SMOLLM2_CACHE_BYTES, options.sequences, 1, ("topk",)), root)
+    return await p2b(Contest(smollm2(), SMOLLM2, SMOLLM2_CACHE_BYTES, options.sequences, 1, options.threads, ("topk",)), root)
 
 
 async def through_grpc(options: argparse.Namespace, root: Path) -> list[Result]:

@@ -25,7 +25,7 @@ ENVIRONMENT = {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1", "VLLM
 
 
 def settings(cache_bytes: int) -> list[str]:
-    """No compilation: it takes longer than it saves on models of this size. A thread for each core, vLLM's own default."""
+    """No compilation: it takes longer than it saves on models of this size."""
     model = ["--dtype", "float32", "--load-format", "safetensors", "--enforce-eager", "--max-logprobs", str(TOPK)]
     quiet = ["--no-enable-log-requests", "--uvicorn-log-level", "warning"]
     return [*model, "--kv-cache-memory-bytes", str(cache_bytes), *quiet]
@@ -66,12 +66,14 @@ class StockClient:
 
 
 @asynccontextmanager
-async def stock_server(folder: Path, log: Path, cache_bytes: int) -> AsyncGenerator[StockClient]:
-    """A client of a server that is ready; its processes are gone afterwards."""
+async def stock_server(folder: Path, log: Path, cache_bytes: int, threads: int) -> AsyncGenerator[StockClient]:
+    """A client of a server that is ready; its processes are gone afterwards. A thread for each core is vLLM's own default."""
     port = _free_port()
     module = "vllm.entrypoints.openai.api_server"
     command = [module, "--model", str(folder), "--served-model-name", NAME, *settings(cache_bytes)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | ENVIRONMENT
+    if threads != (os.cpu_count() or 1):
+        environ["OMP_NUM_THREADS"] = str(threads)
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)),
