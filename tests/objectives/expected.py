@@ -70,11 +70,11 @@ def drawn(here: World, writer: str = "") -> Iterator[tuple[Tokens, float]]:
         yield tokens, float(here.log_prob(tokens, here.teachers[writer]).exp()) if writer else probability
 
 
-def mean_of_rows(here: World, of: Callable[[Row], Tensor], writer: str = "", rows: int = 99) -> Tensor:
-    """The mean over responses of the mean over their first rows."""
+def mean_of_rows(here: World, of: Callable[[Row], Tensor], writer: str = "", rows: int = 99, skip: int = 0) -> Tensor:
+    """The mean over responses of the mean over their first rows, without those that are skipped."""
     total = torch.zeros((), dtype=torch.float64)
     for tokens, probability in drawn(here, writer):
-        total = total + probability * torch.stack([of(row) for row in rows_of(here, tokens)[:rows]]).mean()
+        total = total + probability * torch.stack([of(row) for row in rows_of(here, tokens)[skip:rows]]).mean()
     return total
 
 
@@ -88,6 +88,11 @@ def k1(row: Row) -> Tensor:
 
 def reverse(row: Row) -> Tensor:
     return row.divergence(oracle.reverse_kl)
+
+
+def by_itself(row: Row) -> Tensor:
+    """Reverse KL from a copy of the student; whose weights it has and what it read is in its table."""
+    return row.divergence(oracle.reverse_kl, "self")
 
 
 def forward(row: Row) -> Tensor:
@@ -197,7 +202,11 @@ EXPECTED: dict[str, Expected] = {
     "minillm": lambda here: mean_of_rows(here, reverse) + later_rows(here),
     "nitrobrew": lambda here: mean_of_rows(here, lambda row: oracle.reverse_kl(row.p.exp(), row.q.exp())),
     "off-policy-kd": lambda here: mean_of_rows(here, lambda row: row.divergence(oracle.forward_kl, student_top=0), "tutor"),
+    "opcd": lambda here: mean_of_rows(here, by_itself),
+    "opsd": lambda here: mean_of_rows(here, lambda row: row.divergence(JSD, "self")),
+    "opsdc": lambda here: mean_of_rows(here, by_itself),
     "prefix-opd": lambda here: mean_of_rows(here, k1, rows=FIRST),
+    "sdft": lambda here: mean_of_rows(here, by_itself, skip=1),
     "tiny-forward-kl": lambda here: mean_of_rows(here, forward),
     "tiny-k1": lambda here: mean_of_rows(here, k1),
     "tiny-reverse-kl": lambda here: mean_of_rows(here, reverse),
