@@ -164,6 +164,10 @@ bench-vllm: install-vllm ## The vllm engine against stock vLLM on the same weigh
 bench-vllm-ways: install-vllm ## The ways to scores that vLLM offers, each tried on its CPU build
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.bench_vllm_ways
 
+.PHONY: bench-provider
+bench-provider: install ## What a provider's bad days cost: retries, the circuit, the budget, counted at the provider's socket
+	$(RUN) benchmarks.bench_provider
+
 .PHONY: bench-overload
 bench-overload: install ## What a teacher serves, refuses and recovers to under four times its capacity
 	$(RUN) benchmarks.bench_overload

@@ -12,6 +12,7 @@ from preceptor.learner.plan import RunPlan
 from preceptor.learner.ports import Ports
 from preceptor.learner.waits import persist
 from preceptor.recipes import STUDENT, TeacherPlan
+from preceptor.recipes.behaviour import GUIDED_ENGINES, behaviour_from_json
 from preceptor.types import Capabilities, ModelInfo, TailOf, Want
 from preceptor_proto.v1 import teacher_pb2
 
@@ -31,6 +32,8 @@ async def shake_hands(ports: Ports, plan: RunPlan, *, connect_s: float) -> Agree
     """Asks every service who it is. A service that is away is one clear line, not a wait."""
     described = await _answer("rollout service", lambda left_s: ports.rollout.describe(deadline_s=left_s), connect_s)
     student = wire.model_info_from_proto(described.student)
+    if not described.guided:
+        _check_drawn_alone(plan, student)
     teachers: dict[str, TeacherPlan] = {}
     for name, teacher in plan.compiled.teachers.items():
         is_asked = teacher.want is not None or teacher.grading is not None
@@ -40,6 +43,20 @@ async def shake_hands(ports: Ports, plan: RunPlan, *, connect_s: float) -> Agree
             await _check_writer(ports, plan, slot.source.writer, student, connect_s)
     compiled = replace(plan.compiled, teachers=teachers)
     return Agreed(replace(plan, compiled=compiled), student.tokenizer_sha256, student.tokenizer_size)
+
+
+def _check_drawn_alone(plan: RunPlan, student: ModelInfo) -> None:
+    """Returns where no source of the student has a teacher in its loop."""
+    for slot in plan.slots:
+        policy = slot.source.policy_json
+        if slot.by_student and policy and behaviour_from_json(policy).spec.asks_teacher:
+            raise Unsupported(
+                f"the rollout service's {student.engine} engine runs no policy that asks a teacher while it draws",
+                field=f"sources.{slot.source.name}.policy",
+                value=behaviour_from_json(policy).spec.name,
+                limit="policies of the student alone",
+                hint=f"start it with another engine: {', '.join(GUIDED_ENGINES)}",
+            )
 
 
 async def _met(ports: Ports, plan: RunPlan, teacher: TeacherPlan, student: ModelInfo, connect_s: float) -> TeacherPlan:

@@ -19,6 +19,8 @@ from preceptor.recipes.strict_yaml import parse_yaml
 from preceptor.suggest import did_you_mean
 
 FIELD = "policy_json"
+GUIDED_ENGINES = ("hf",)
+"""Engines of the rollout service that can wait for a teacher while they draw."""
 
 
 class BehaviourSpec(BaseModel):

@@ -18,8 +18,8 @@ from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config.settings import RolloutSettings
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError, Unavailable, Unsupported, VersionGone
-from preceptor.recipes.behaviour import Behaviour, behaviour_from_json
-from preceptor.types import ModelRef
+from preceptor.recipes.behaviour import GUIDED_ENGINES, Behaviour, behaviour_from_json
+from preceptor.types import ModelInfo, ModelRef
 from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 from preceptor_rollout.calls import ANSWERED, GUIDED, LEFT, TurnKind, read_turn
 from preceptor_rollout.units import Unit
@@ -56,14 +56,22 @@ def teacher_in_loop(request: rollout_pb2.GenerateRequest) -> Behaviour | None:
 class Advisor:
     """Runs units whose policy has a teacher in its loop."""
 
-    def __init__(self, engine: EngineChannel, teacher: TeacherPort | None, tokenizer_sha256: bytes) -> None:
-        self._engine, self._teacher, self._tokenizer_sha256 = engine, teacher, tokenizer_sha256
+    def __init__(self, engine: EngineChannel, teacher: TeacherPort | None, student: ModelInfo, *, guided: bool) -> None:
+        self._engine, self._teacher, self._student, self._guided = engine, teacher, student, guided
 
     def check(self, request: rollout_pb2.GenerateRequest) -> None:
         """Returns when there is somebody to ask, and something to draw."""
         behaviour = teacher_in_loop(request)
         if behaviour is None:
             return
+        if not self._guided:
+            raise Unsupported(
+                f"policy {behaviour.spec.name} asks a teacher, for whom the {self._student.engine} engine cannot wait",
+                field="policy_json.policy.op",
+                value=behaviour.spec.name,
+                limit="student",
+                hint=f"these engines can: {', '.join(GUIDED_ENGINES)}; start the service with --engine",
+            )
         if self._teacher is None:
             raise Unsupported(
                 f"policy {behaviour.spec.name} asks a teacher; this service knows none",
@@ -81,7 +89,7 @@ class Advisor:
     async def chunks(self, unit: Unit, behaviour: Behaviour, job: str, call: Call) -> AsyncGenerator[bytes]:
         """Lists of chunks, as `GENERATE` gives them."""
         name = uuid.uuid4().hex
-        asking = _Asking(self._teacher, behaviour.teacher, job, self._tokenizer_sha256)
+        asking = _Asking(self._teacher, behaviour.teacher, job, self._student.tokenizer_sha256)
         method, payload = GUIDED, unit.to_bytes()
         ended = False
         try:

@@ -112,4 +112,4 @@ class GenerationEngine:
     def _student(self, payload: bytes) -> Iterator[bytes]:
         """Nothing in; RolloutDescribeReply of the newest version out."""
         newest = next(reversed(self._students.values()))
-        yield student_reply(newest.info, newest.eos_ids)
+        yield student_reply(newest.info, newest.eos_ids, guided=True)

@@ -114,7 +114,7 @@ class RolloutService:
         base = Version(info.model, Path(spec.options["folder"]))
         versions = Versions(engine, base, folders_under(self._roots))
         gate = Gate(settings.running_units, settings.max_queue_tasks)
-        advisor = Advisor(engine, self._teacher, info.tokenizer_sha256)
+        advisor = Advisor(engine, self._teacher, info, guided=student.guided)
         relay = Relay(engine, versions, gate, self._queue, advisor, settings.batch_tokens)
         bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens)
         meters = GenerationMeters(context.meters.registry, lambda: gate.waiting)

@@ -32,6 +32,7 @@ class TextCalls:
         yield self._pieces.answer(rollout_pb2.PiecesRequest.FromString(payload)).SerializeToString()
 
 
-def student_reply(info: ModelInfo, eos_ids: Sequence[int]) -> bytes:
-    """RolloutDescribeReply."""
-    return rollout_pb2.RolloutDescribeReply(student=wire.model_info_to_proto(info), eos_ids=eos_ids).SerializeToString()
+def student_reply(info: ModelInfo, eos_ids: Sequence[int], *, guided: bool) -> bytes:
+    """RolloutDescribeReply. `guided`: the engine runs policies that ask a teacher while they draw."""
+    student = wire.model_info_to_proto(info)
+    return rollout_pb2.RolloutDescribeReply(student=student, eos_ids=eos_ids, guided=guided).SerializeToString()

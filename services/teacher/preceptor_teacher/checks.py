@@ -37,6 +37,9 @@ class Checker:
         can = Capabilities(judge=True, graders=names_of_graders(asking=False))
         return ModelInfo(ModelRef(self.spec.name), b"", b"", 0, 0, "", ENGINE, "", "", can, aliases=self.spec.aliases)
 
+    async def start(self) -> None:
+        """There is nothing to find out."""
+
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """See `GradingTeacher.grade`. Nobody is paid."""
         return await graded(build_grader(request.spec, Means(mathematics=self._mathematics)), request, self._receipt)

@@ -40,6 +40,10 @@ class GradingTeacher(Protocol):
         """Why it cannot grade now; None while it can."""
         ...
 
+    async def start(self) -> None:
+        """Finds out what it has to before it can grade."""
+        ...
+
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """One result for each item, in order; an item that could not be graded has an error of its own."""
         ...

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from preceptor.errors import TooLarge
+from preceptor.logs import get_logger
 from preceptor.types import Capabilities, ModelInfo, ModelRef, Receipt, TimeSplit, Verdict
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.quotas import Desk
 from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Payer, Spent
+from preceptor_teacher.api.probing import Found
 from preceptor_teacher.graders import Means, build_grader, names_of_graders
 from preceptor_teacher.grading import graded
 
+log = get_logger("preceptor.judges")
 ENGINE = "api"
 TEMPERATURE_UNSAID = 1.0  # what providers take where none is sent
 
@@ -36,6 +39,7 @@ class Judge:
 
     def __init__(self, spec: JudgeSpec, desk: Desk | None = None, book: Callable[[Payer, Spent], None] = _unbooked) -> None:
         self.spec = spec
+        self._found: Found | None = None
         self.client = ChatClient(spec.options, spec.options.key(), name=spec.name, desk=desk, book=book)
 
     @property
@@ -46,10 +50,24 @@ class Judge:
     @property
     def info(self) -> ModelInfo:
         """What is known of it. Weights and tokenizer are the provider's, so their digests are empty."""
+        found, declared = self._found, self.spec.options.structured_output
         can = Capabilities(
-            judge=True, structured_output=self.spec.options.structured_output, graders=names_of_graders(asking=True)
+            judge=True,
+            generate=True,
+            graders=names_of_graders(asking=True),
+            structured_output=declared and (found is None or found.structured_output),
+            own_logprobs=found is not None and found.top_logprobs is not None,
+            max_topk=(found and found.top_logprobs) or 0,
+            echo_logprobs=found is not None and found.echo_logprobs,
+            seeds=found is not None and found.seeds,
         )
         return ModelInfo(self._ref, b"", b"", 0, 0, "", ENGINE, self.spec.options.wire, "", can, aliases=self.spec.aliases)
+
+    async def start(self) -> None:
+        """Finds out what the provider serves, where the operator wants it asked. A provider that is away serves nothing more."""
+        if self.spec.options.probe:
+            self._found = await self.client.probe()
+            log.info("provider_probed", teacher=self.spec.name, **asdict(self._found))
 
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """See `GradingTeacher.grade`."""

@@ -143,7 +143,7 @@ class TeacherService:
         for spec in self._specs or await asyncio.to_thread(teachers_of, settings):  # a model of a hub may be downloaded
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec | CheckSpec):
-                self._open_judge(spec, context)
+                await self._open_judge(spec, context)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
             clocks, roots = self._open_clocks(spec.name, context), roots_of(settings.weights_roots)
@@ -158,11 +158,12 @@ class TeacherService:
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
-    def _open_judge(self, spec: JudgeSpec | CheckSpec, context: ServiceContext) -> None:
-        """A provider is not asked before there is something to judge; one that fails is told by readiness."""
+    async def _open_judge(self, spec: JudgeSpec | CheckSpec, context: ServiceContext) -> None:
+        """A provider is asked nothing before there is something to judge, unless it is to be probed. Readiness tells of it."""
         judge = Checker(spec) if isinstance(spec, CheckSpec) else self._judge(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
+        await judge.start()
 
     def _judge(self, spec: JudgeSpec) -> Judge:
         judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))

@@ -115,7 +115,7 @@ class VllmGeneration:
 
     def _student(self, payload: bytes) -> Iterator[bytes]:
         """Nothing in; RolloutDescribeReply of the newest version out."""
-        yield student_reply(self._info(self._weights.refs()[0]), self._eos_ids)
+        yield student_reply(self._info(self._weights.refs()[0]), self._eos_ids, guided=False)
 
     def _info(self, ref: ModelRef) -> ModelInfo:
         """What `Describe` says. Not deterministic mode: what shares a forward pass depends on what arrives together."""

@@ -27,6 +27,7 @@ from preceptor_teacher.api.calls.records import NANO, Budgets, cost_nano, most_n
 from preceptor_teacher.api.line import Line, Sent
 from preceptor_teacher.api.messages import ChatReply, Message, Question
 from preceptor_teacher.api.options import ApiOptions
+from preceptor_teacher.api.probing import Found, probe
 from preceptor_teacher.api.rates import Rates
 from preceptor_teacher.api.retries import RetryAllowance, RetryBudget
 from preceptor_teacher.api.together import Together
@@ -94,6 +95,14 @@ class ChatClient:
         body = json.dumps(self._wire.body(question, self._options), ensure_ascii=False).encode("utf-8", errors="replace")
         key = self.calls.key_of(payer, self._line.url.encode(), body, str(sample).encode())
         return await self._together.run(key, lambda: self._answer(question, body, key, payer))
+
+    async def probe(self) -> Found:
+        """Asks what the provider serves; its questions are bounded as one answer is."""
+        try:
+            async with asyncio.timeout(self._options.deadline_s):
+                return await probe(self._line.ask, self._options)
+        except TimeoutError:
+            return Found()
 
     async def close(self) -> None:
         await self._line.close()

@@ -16,7 +16,7 @@ from preceptor_teacher.api.options import ApiOptions
 from preceptor_teacher.api.retries import retry_after_s
 from preceptor_teacher.api.transport import GuardedTransport
 from preceptor_teacher.api.wires import WIRES, Parsed
-from preceptor_teacher.api.wires.reading import json_object
+from preceptor_teacher.api.wires.reading import Body, json_object
 
 MAX_REPLY_BYTES = 4 << 20
 CONNECT_TIMEOUT_S = 10.0
@@ -58,7 +58,8 @@ class Line:
     def __init__(self, options: ApiOptions, key: SecretStr | None, transport: httpx.AsyncBaseTransport | None) -> None:
         self._options, self._key = options, key
         self._wire = WIRES[options.wire]
-        self.url = options.base_url.rstrip("/") + self._wire.path(options)
+        self._base = options.base_url.rstrip("/")
+        self.url = self._base + self._wire.path(options)
         bounds = httpx.Limits(max_connections=options.max_concurrency, max_keepalive_connections=options.max_concurrency)
         network = httpx.AsyncHTTPTransport(limits=bounds, trust_env=False)
         self._http = httpx.AsyncClient(
@@ -71,7 +72,7 @@ class Line:
     async def send(self, body: bytes) -> Sent:
         """How it went; only a cancellation is raised."""
         try:
-            response, data = await self._post(body)
+            response, data = await self._post(body, self.url)
         except (httpx.HTTPError, TimeoutError, PreceptorError) as error:
             return self._failed(error)
         if not response.is_success:
@@ -81,12 +82,20 @@ class Line:
         except PreceptorError as error:  # without its frames, which hold what the provider sent
             return Sent(error=error.with_traceback(None), maybe_paid=True, answered=False)
 
+    async def ask(self, path: str, body: bytes) -> Body | None:
+        """What is answered to a body of any shape under another path; None where that is not served or fails."""
+        try:
+            response, data = await self._post(body, self._base + path)
+            return json_object(data) if response.is_success else None
+        except (httpx.HTTPError, TimeoutError, PreceptorError):
+            return None
+
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _post(self, body: bytes) -> tuple[httpx.Response, bytes]:
+    async def _post(self, body: bytes, url: str) -> tuple[httpx.Response, bytes]:
         async with asyncio.timeout(self._options.timeout_s):
-            async with self._http.stream("POST", self.url, content=body, headers=self._headers()) as response:
+            async with self._http.stream("POST", url, content=body, headers=self._headers()) as response:
                 return response, await _bounded(response)
 
     def _failed(self, error: httpx.HTTPError | TimeoutError | PreceptorError) -> Sent:

@@ -74,7 +74,7 @@ class ApiOptions(BaseModel):
     """How often one request is sent at most."""
 
     retry_share: float = Field(default=0.2, ge=0, le=10)
-    """Second and further attempts of all requests together, as a part of the first ones; ten more are always in hand."""
+    """Second and further attempts of all requests together, as a part of the first ones; ten are lent at the beginning."""
 
     retry_budget_s: float = Field(default=60.0, ge=0, le=3600)
     """Longest time that one request spends in pauses between attempts; an advised wait beyond it ends the request."""
@@ -96,6 +96,9 @@ class ApiOptions(BaseModel):
 
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     """Sent with each request where the provider takes seeds; unset: not sent."""
+
+    probe: bool = False
+    """Whether the provider is asked a few tiny questions at the start, to find out what it serves; Describe says what that is."""
 
     structured_output: bool = True
     """Whether the provider is sent the JSON schema of the reply; replies are checked here in any case."""

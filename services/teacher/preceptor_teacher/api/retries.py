@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from preceptor.errors import PreceptorError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
-IN_HAND = 10  # attempts beyond the share, so that a quiet service can try again at all
+IN_HAND = 10  # attempts that are lent at the beginning, so that a quiet service can try again at all; at most so many are saved
 SPREAD = 0.1  # of an advised wait, so that not all come back at once
 
 Dice = Callable[[float, float], float]
@@ -19,7 +19,10 @@ Dice = Callable[[float, float], float]
 
 @dataclass(slots=True)
 class RetryAllowance:
-    """Of all requests to one provider: second and further attempts <= `share` x first attempts + `IN_HAND`, at any time."""
+    """Of all requests to one provider: second and further attempts <= max(`IN_HAND`, `share` x first attempts), at any time.
+
+    Nor do long good times pay for a storm: of any stretch of time it is at most the share and `IN_HAND`.
+    """
 
     share: float
     left: float = IN_HAND
@@ -29,7 +32,8 @@ class RetryAllowance:
     def begin(self) -> None:
         """A request is sent for the first time."""
         self.first += 1
-        self.left += self.share
+        if self.share * self.first > IN_HAND:  # what was lent is paid back first
+            self.left = min(IN_HAND, self.left + self.share)
 
     def take(self) -> bool:
         """Whether one may be sent again."""

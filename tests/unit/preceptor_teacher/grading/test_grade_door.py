@@ -115,7 +115,7 @@ async def test_overload_and_failures_are_outlasted():
 
 async def test_a_provider_that_hangs_or_fails_fails_its_item_alone_and_readiness_says_so():
     faults = FaultPlan(script=("hang",))
-    async with judged(faults=faults, max_concurrency=1, max_attempts=1, timeout_s=2.0) as (house, _):
+    async with judged(faults=faults, max_concurrency=1, max_attempts=1, timeout_s=4.0) as (house, _):
         hung, graded = await grade(house, ITEMS[0], ITEMS[1])
         assert isinstance(hung, Unavailable)
         assert hung.field == "items[0]"
