@@ -153,11 +153,11 @@ Reply = Callable[[ItemScores, CompiledRecipe], ItemScores]
 
 
 def zero_filled(scores: ItemScores, _: CompiledRecipe) -> ItemScores:
-    """The first row came without numbers, and they were taken to be zero."""
+    """The first two rows came without numbers, and they were taken to be zero; some recipes leave out the first."""
     filled = {}
     for name in ("sampled_r", "topk_rk", "listed_rc", "tail_r", "entropy_r", "hidden_rh"):
         if (column := getattr(scores, name)) is not None:
-            filled[name] = np.concatenate([np.zeros_like(column[:1]), column[1:]])
+            filled[name] = np.concatenate([np.zeros_like(column[:2]), column[2:]])
     return replace(scores, **filled)
 
 
