@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import Result, write_results
-from benchmarks.wall.cases import BIG, EIGHT, WEIGHTS, Contended, contended, eight_jobs, one_job, served_per_s
+from benchmarks.wall.cases import BIG, EIGHT, WEIGHTS, Contended, contended, eight_jobs, one_job, serve, served_per_s
 from benchmarks.wall.jobs import Size
 from benchmarks.wall.pool import pool
 from preceptor_teacher.pool import PoolPolicy
@@ -47,6 +47,7 @@ class Kind:
     tokens_per_s: float | None = None  # of a worker, where it is known better than by measuring
     cases: Sequence[tuple[str, int]] = ()  # weights and workers; empty: all that are asked for
     seconds: float = math.inf  # of the contended part at most
+    times: int = 1  # as many requests a round, where they are quick
 
     def batch_s(self, measured_tokens_per_s: float) -> float:
         """What one full batch takes a worker."""
@@ -67,7 +68,7 @@ def kinds(tokens_per_s: float) -> dict[str, Kind]:
     fake, hf = {"engine": "fake", "tokens_per_s": tokens_per_s}, {"folder": str(BUNDLED)}
     return {
         "fake": Kind(f"fake, {tokens_per_s:,.0f} tokens/s a worker", "", fake, Size(TOKENS, 61), tokens_per_s),
-        "hf": Kind("hf, bundled teacher", ".hf", hf, Size(TINY_TOKENS, 261), cases=[("equal", 1)], seconds=HF_SECONDS),
+        "hf": Kind("hf, bundled teacher", ".hf", hf, Size(TINY_TOKENS, 261), cases=[("equal", 1)], seconds=HF_SECONDS, times=4),
     }
 
 
@@ -81,8 +82,8 @@ async def one_pool(kind: Kind, folder: Path, weights: Sequence[float], options: 
     """All figures of one engine, weights and number of workers; a first round warms the workers and is not kept."""
     weight = dict(zip(EIGHT, weights, strict=True))
     async with pool(folder, kind.options, workers, {**weight, BIG: 1.0}) as running:
-        await served_per_s(running, eight_jobs(kind.size), 16)
-        count, ratios, alone_per_s = options.requests * workers, list[float](), list[float]()
+        await serve(running, eight_jobs(kind.size), 16)
+        count, ratios, alone_per_s = options.requests * workers * kind.times, list[float](), list[float]()
         for _ in range(options.rounds):
             alone_per_s.append(await served_per_s(running, one_job(kind.size), count))
             ratios.append(await served_per_s(running, eight_jobs(kind.size), count) / alone_per_s[-1])

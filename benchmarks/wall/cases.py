@@ -34,11 +34,16 @@ def doors() -> Iterator[Door]:
 
 async def served_per_s(pool: Pool, jobs: list[Job], count: int) -> float:
     """Requests a second of so many in all, evenly divided and asked at once, while none of the workers runs dry."""
+    await serve(pool, jobs, count)
+    return middle_per_s([done_s for job in jobs for done_s in job.done_s.values()])
+
+
+async def serve(pool: Pool, jobs: list[Job], count: int) -> None:
+    """So many in all, evenly divided and asked at once, until all are answered."""
     async with AsyncExitStack() as stack:
         for job in jobs:
             await stack.enter_async_context(job.joined(pool))
         await asyncio.gather(*(job.all_of(count // len(jobs)) for job in jobs))
-    return middle_per_s([done_s for job in jobs for done_s in job.done_s.values()])
 
 
 def middle_per_s(done_s: Iterable[float]) -> float:

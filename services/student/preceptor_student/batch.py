@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from preceptor.errors import Corrupt, InvalidArgument
 from preceptor.types import FinishReason, Hidden, RaggedIds, Rows, Validity
 from preceptor.wire import behaviour_from_proto, ragged_from_proto, rows_from_proto, sequence_from_proto
-from preceptor_proto.v1 import student_pb2
+from preceptor_proto.v1 import common_pb2, student_pb2
 from preceptor_student.objectives.signals import Drawn, ItemScores
 
 NOTHING_LOGGED = Drawn()
@@ -102,9 +102,17 @@ def _joined(
         if part.HasField("rows"):
             lists = own or _between(listed, part.rows.start, part.rows.count)
             offsets = None if lists is None else lists.offsets
-            columns.add(rows_from_proto(part.rows, offsets, field=f"{where}.rows"), lists)
+            columns.add(_rows(part.rows, offsets, f"{where}.rows"), lists)
     columns.check_ids(head_rows)
     return columns.scores(targets_r, reward)
+
+
+def _rows(message: common_pb2.Rows, offsets: NDArray[Any] | None, where: str) -> Rows:
+    """Rows that a caller sent: what cannot be read is his mistake, and nothing that was kept is broken."""
+    try:
+        return rows_from_proto(message, offsets, field=where)
+    except Corrupt as error:
+        raise InvalidArgument(error.message, field=error.field, value=error.value, limit=error.limit) from None
 
 
 def _between(lists: RaggedIds | None, start: int, count: int) -> RaggedIds | None:
