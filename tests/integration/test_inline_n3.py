@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -51,12 +52,18 @@ def rollouts_with(rollouts, teacher_BRV, student_BRV, settings):
     return replace(rollouts, top_ids_BRk=torch.cat([rollouts.top_ids_BRk, teacher_BRV.topk(settings.top_k).indices], -1))
 
 
-def reference(objective, *, teacher_writes: bool = False, together=None):
+def reference(objective, *, teacher_writes: bool = False, together=None, dtype: torch.dtype = torch.float32):
     torch.set_num_threads(1)
-    student = load_model("student")
+    student, teacher = (cast(Any, load_model(name)).to(dtype) for name in ("student", "teacher"))
     settings = Settings(learning_rate=RATE, teacher_writes=teacher_writes)
-    loop = distil(student, load_model("teacher"), batches(task.load("distil"), PROMPTS), objective, settings, together)
+    loop = distil(student, teacher, batches(task.load("distil"), PROMPTS), objective, settings, together)
     return [next(loop) for _ in range(STEPS)], student.state_dict()
+
+
+def rounding_of(objective) -> list[float]:
+    """How far the plain loop's gradient norm in f32 is from its own in float64, step by step, relative."""
+    (single, _), (double, _) = (reference(objective, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    return [abs(one["grad_norm"] / two["grad_norm"] - 1) for one, two in zip(single, double, strict=True)]
 
 
 async def inline(recipe_name: str, runs: Path, writers: str | None = None) -> Path:
@@ -100,13 +107,20 @@ def reverse_kl_of_every_token(student, teacher, rollouts, settings):
         pytest.param("off-policy-kd", forward_top16, f"tiny-teacher={PAIR / 'teacher'}", marks=pytest.mark.slow),
         ("tiny-reverse-kl", reverse_kl_tail, None),
         ("nitrobrew", reverse_kl_of_every_token, None),
-        ("tiny-k1", k1_policy_gradient, None),
         ("tiny-sft", log_likelihood, f"tiny-teacher={PAIR / 'teacher'}"),
     ],
 )
 def test_the_first_steps_are_those_of_the_reference_loop(tmp_path: Path, recipe, objective, writers) -> None:
     folder = asyncio.run(inline(recipe, tmp_path, writers))
     assert_same(folder, *reference(objective, teacher_writes=writers is not None))
+
+
+def test_where_both_nearly_agree_the_first_steps_differ_by_rounding_alone(tmp_path: Path) -> None:
+    """k1 weighs a token by the difference of two close numbers: the plain loop itself, in f32, is off by more than 1e-5."""
+    folder = asyncio.run(inline("tiny-k1", tmp_path))
+    rounding = rounding_of(k1_policy_gradient)
+    assert max(rounding) < 1e-4
+    assert_same(folder, *reference(k1_policy_gradient), [max(1e-5, one) for one in rounding])
 
 
 @pytest.mark.slow
@@ -126,12 +140,12 @@ def test_the_first_steps_with_a_teacher_in_the_loop_too(tmp_path: Path, recipe, 
     assert_same(folder, *reference(objective, together=partial(guided.generate, choose)))
 
 
-def assert_same(folder: Path, metrics, weights) -> None:
+def assert_same(folder: Path, metrics, weights, norm_within=(1e-5,) * STEPS) -> None:
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     steps = [event for event in events if event["event"] == "step"]
-    for ours, theirs in zip(steps, metrics, strict=True):
+    for ours, theirs, within in zip(steps, metrics, norm_within, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
-        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=within)
     published = load_file(newest_version(folder))
     for name, value in published.items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")

@@ -135,7 +135,10 @@ class RolloutService:
         running = self._now()
         state = running.lifecycle.status().state
         reply = rollout_pb2.RolloutDescribeReply(
-            student=running.student.student, eos_ids=running.student.eos_ids, state=f"SERVICE_STATE_{state.name}"
+            student=running.student.student,
+            eos_ids=running.student.eos_ids,
+            state=f"SERVICE_STATE_{state.name}",
+            guided=running.student.guided,
         )
         reply.student.model.CopyFrom(wire.model_ref_to_proto(running.versions.newest.ref))
         return reply

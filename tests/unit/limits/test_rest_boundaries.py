@@ -27,7 +27,7 @@ ROOMY = 400 * MIB  # ids as text take several times their bytes
 DETAIL = common_pb2.ErrorDetail(code="CANCELLED", message="accepted")
 HEX = "text like ^([0-9a-f]{64})?$"
 OTHER_WORDS: dict[tuple[str, str, str], tuple[str, str, str]] = {
-    ("ScoreItem", "sequence", "required"): ("items[0]", "dict", "sequence"),
+    ("ScoreItem", "sequence", "required"): ("items[0]", "dict", "context and response, or segments"),
     ("Segment", "kind", ONE_REQUIRED): ("items[0].segments[0].kind", "nothing", "required"),
 }
 """Field, value and limit where the body has another shape than the message."""

@@ -12,6 +12,8 @@ Count = Annotated[int, Field(ge=0, lt=1 << 32)]
 Number = float | Literal["-inf"] | None
 """A natural log-probability; null: missing, "-inf": probability zero."""
 
+FORMS = "context and response, or segments"
+
 
 class Body(BaseModel):
     """Strict: an id that arrives as text, fraction or truth value is a mistake and no number."""
@@ -86,9 +88,9 @@ class ItemBody(Body):
     def _one_form(self) -> Self:
         short = self.context is not None and self.response is not None
         if (self.segments is not None) == (short or self.context is not None or self.response is not None):
-            raise PydanticCustomError("sequence", "give context and response, or segments")
+            raise PydanticCustomError("sequence", "give {expected}", {"expected": FORMS})
         if self.segments is None and not short:
-            raise PydanticCustomError("sequence", "context and response belong together")
+            raise PydanticCustomError("sequence", "context and response belong together", {"expected": FORMS})
         return self
 
 
