@@ -142,6 +142,7 @@ async def test_a_checked_reward_is_whether_the_answer_is_right(tmp_path, monkeyp
     assert len(items) == STEPS * PROMPTS * SAMPLES
 
 
+@pytest.mark.slow
 async def test_the_control_has_the_same_verdicts_of_the_first_step_on_other_rollouts(tmp_path, monkeypatch):
     dealt: dict[str, list[student_pb2.TrainItem]] = defaultdict(list)
     async with standing_in(BUNDLED_TEACHER) as provider:

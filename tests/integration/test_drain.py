@@ -75,6 +75,7 @@ async def finished(stream: ScoreStream, count: int) -> list[bool]:
     return list(ended.values())
 
 
+@pytest.mark.slow
 async def test_one_of_two_replicas_is_drained_under_load_and_ends_while_the_other_does_all_the_rest(tmp_path):
     (tmp_path / "teachers.yaml").write_text(SLOW)
     with EmbeddedValkey(tmp_path / "valkey") as valkey:
@@ -115,6 +116,7 @@ async def test_a_drained_service_says_so_refuses_with_a_reason_to_come_back_and_
         assert isinstance((await waiting)[0], Scored)  # a client that waits notices nothing but the time
 
 
+@pytest.mark.slow
 async def test_one_teacher_of_several_is_drained_by_its_alias_and_the_others_go_on(tmp_path):
     (tmp_path / "teachers.yaml").write_text(SLOW)
     async with AsyncExitStack() as stack:

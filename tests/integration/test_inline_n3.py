@@ -106,8 +106,8 @@ def reverse_kl_of_every_token(student, teacher, rollouts, settings):
         pytest.param("distillm", skewed, None, marks=pytest.mark.slow),
         pytest.param("off-policy-kd", forward_top16, f"tiny-teacher={PAIR / 'teacher'}", marks=pytest.mark.slow),
         ("tiny-reverse-kl", reverse_kl_tail, None),
-        ("nitrobrew", reverse_kl_of_every_token, None),
-        ("tiny-sft", log_likelihood, f"tiny-teacher={PAIR / 'teacher'}"),
+        pytest.param("nitrobrew", reverse_kl_of_every_token, None, marks=pytest.mark.slow),
+        pytest.param("tiny-sft", log_likelihood, f"tiny-teacher={PAIR / 'teacher'}", marks=pytest.mark.slow),
     ],
 )
 def test_the_first_steps_are_those_of_the_reference_loop(tmp_path: Path, recipe, objective, writers) -> None:

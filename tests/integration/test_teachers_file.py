@@ -48,6 +48,7 @@ async def sampled(client: AsyncTeacherClient, name: str) -> tuple[str, list[floa
     return result.receipt.model.name, result.rows.sampled.tolist()
 
 
+@pytest.mark.slow
 async def test_every_teacher_of_a_file_scores_by_name_and_alias_from_one_service_or_three(tmp_path):
     names = without_gpus(tmp_path)
     file = ("--teachers-file", str(tmp_path / "teachers.yaml"))
@@ -68,6 +69,7 @@ async def test_every_teacher_of_a_file_scores_by_name_and_alias_from_one_service
         assert len({str(await sampled(together, name)) for name in names}) == len(names)
 
 
+@pytest.mark.slow
 async def test_tasks_in_one_queue_reach_the_teacher_that_they_name_whichever_process_it_is_in(tmp_path):
     names = without_gpus(tmp_path)
     with EmbeddedValkey(tmp_path / "valkey") as valkey:

@@ -121,6 +121,7 @@ def test_every_shipped_recipe_has_its_formula() -> None:
     assert EXPECTED.keys() == FILES.keys()
 
 
+@pytest.mark.slow
 @each
 def test_the_mean_gradient_over_all_draws_is_that_of_the_expected_objective(name: str, size: tuple[int, int]) -> None:
     wanted = case(name, size).expected(name)
