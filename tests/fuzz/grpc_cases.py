@@ -20,11 +20,13 @@ from tests.fuzz.seeds import RUN, seeds, step_messages
 from tests.fuzz.verdicts import Answer, Finding, inner_errors
 
 HANG_S = 30.0
+LEFT_OUT = ("Drain",)  # an operator's order to end the very service that the other cases are sent to; the limits' tests have it
 METHODS: dict[str, MethodDescriptor] = {
     f"{service.name}.{method.name}": method
     for module in (teacher_pb2, rollout_pb2, student_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
+    if method.name not in LEFT_OUT
 }
 
 
