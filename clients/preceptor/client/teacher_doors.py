@@ -42,6 +42,18 @@ class TeacherDoors:
         """One verdict or error for each item, in order."""
         return await self._call("Grade", request.teacher.teacher, request, teacher_pb2.GradeReply, deadline_s)
 
+    async def load_version(
+        self, request: teacher_pb2.LoadVersionRequest, *, deadline_s: float | None = None
+    ) -> teacher_pb2.LoadVersionReply:
+        """Of several services behind one name one loads it; another does when it is first asked under that version."""
+        return await self._call("LoadVersion", request.teacher, request, teacher_pb2.LoadVersionReply, deadline_s)
+
+    async def drop_version(
+        self, request: teacher_pb2.DropVersionRequest, *, deadline_s: float | None = None
+    ) -> teacher_pb2.DropVersionReply:
+        """Lets go of it where the name leads; other services behind one name let go of what they used longest ago."""
+        return await self._call("DropVersion", request.teacher, request, teacher_pb2.DropVersionReply, deadline_s)
+
     async def status(self, *, deadline_s: float | None = None) -> teacher_pb2.TeacherStatus:
         """How the one service stands; several have several states."""
         return await self._at(self._only(), "Status", teacher_pb2.StatusRequest(), teacher_pb2.TeacherStatus, deadline_s)
