@@ -22,7 +22,7 @@ ENV HOME=/tmp HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 
 # ---- this service
-ENV PRECEPTOR_TEACHER_HOST=0.0.0.0
+ENV PRECEPTOR_TEACHER_HOST=0.0.0.0 PRECEPTOR_TEACHER_WEIGHTS_ROOTS=/weights
 EXPOSE 50051 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 CMD ["python", "/opt/preceptor/ready.py", "8001"]
 ENTRYPOINT ["preceptor", "serve", "teacher"]

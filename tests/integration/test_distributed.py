@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from preceptor.config.settings import ClientSettings
-from preceptor.learner import Event, Learner, NoHooks, Patiences, Ports, RunFolder, RunPlan, training_prompts
+from preceptor.learner import Event, Learner, NoHooks, Patiences, Ports, RunFolder, RunPlan
 from preceptor.learner.connect import connected
 from preceptor.learner.inline import in_this_process
 from preceptor.local.stack import ServicePlan, Stack, build_stack
@@ -29,9 +29,8 @@ OVERRIDES = ("schedule.steps=3", "schedule.prompts_per_step=4", "schedule.checkp
 RUN = "kept"
 
 
-def plan() -> RunPlan:
-    recipe = load_recipe(ROOT / "recipes" / "tiny-reverse-kl.yaml", OVERRIDES)
-    return RunPlan(RUN, "local", compile_recipe(recipe), training_prompts(recipe))
+def plan(recipe: str = "tiny-reverse-kl") -> RunPlan:
+    return RunPlan.of(RUN, "local", compile_recipe(load_recipe(ROOT / "recipes" / f"{recipe}.yaml", OVERRIDES)))
 
 
 def final_weights(runs: Path) -> dict[str, bytes]:
@@ -44,26 +43,29 @@ def losses(runs: Path) -> list[float]:
     return [event["loss"] for event in events if event["event"] == "step"]
 
 
-async def learn(ports: Ports, runs: Path, hooks: NoHooks, watch: Callable[[Event], None] = lambda _: None) -> None:
+async def learn(
+    ports: Ports, runs: Path, hooks: NoHooks, made: RunPlan | None = None, watch: Callable[[Event], None] = lambda _: None
+) -> None:
     patience = Patiences(deadline_s=90.0, connect_s=60.0, repoke_s=1.0)
-    await Learner(plan(), ports, RunFolder.of(runs, RUN), True, watch, hooks, patience).run()
+    await Learner(made or plan(), ports, RunFolder.of(runs, RUN), True, watch, hooks, patience).run()
+
+
+async def in_one_process(runs: Path, made: RunPlan, teacher: str) -> None:
+    environ = {**ENVIRON, "PRECEPTOR_TEACHER_MODEL": teacher}
+    async with in_this_process(ClientSettings(), runs, environ=environ) as ports:
+        await learn(ports, runs, NoHooks(), made)
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("single")
-
-    async def run() -> None:
-        async with in_this_process(ClientSettings(), runs, environ=ENVIRON) as ports:
-            await learn(ports, runs, NoHooks())
-
-    asyncio.run(run())
+    asyncio.run(in_one_process(runs, plan(), TEACHER))
     return runs
 
 
-def stack(folder: Path) -> Stack:
+def stack(folder: Path, teacher: str = TEACHER) -> Stack:
     services = (
-        ServicePlan("teacher", "teacher", TEACHER),
+        ServicePlan("teacher", "teacher", teacher),
         ServicePlan("rollout", "rollout", STUDENT),
         ServicePlan("student", "student", STUDENT),
     )
@@ -86,13 +88,15 @@ class Killer(NoHooks):
             self.done.append(entry[2])
 
 
-async def over_processes(folder: Path, deaths: list[tuple[str, int, str]]) -> None:
-    up = stack(folder)
+async def over_processes(
+    folder: Path, deaths: list[tuple[str, int, str]], made: RunPlan | None = None, teacher: str = TEACHER
+) -> None:
+    up = stack(folder, teacher)
     async with Supervisor(up.stages) as supervisor:
         watching = asyncio.create_task(supervisor.watch())
         hooks = Killer(supervisor, deaths)
         async with connected(up.client()) as ports:
-            await learn(ports, folder / "runs", hooks)
+            await learn(ports, folder / "runs", hooks, made)
         watching.cancel()
     assert len(hooks.done) == len(deaths)
 
@@ -103,6 +107,17 @@ def test_processes_and_a_single_one_end_with_the_same_weights(tmp_path: Path, si
     asyncio.run(over_processes(tmp_path, []))
     assert losses(tmp_path / "runs") == losses(single)
     assert final_weights(tmp_path / "runs") == final_weights(single)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.slow
+def test_a_student_that_teaches_itself_does_so_over_processes_too(tmp_path: Path) -> None:
+    """Copies are loaded by a teacher service that is a process of its own, which is killed and reads them again."""
+    made, teacher = plan("sdft"), STUDENT.replace("tiny=", "tiny-student=")
+    asyncio.run(in_one_process(tmp_path / "single", made, teacher))
+    asyncio.run(over_processes(tmp_path, [("rollout journaled", 6, "teacher")], made, teacher))
+    assert losses(tmp_path / "runs") == losses(tmp_path / "single")
+    assert final_weights(tmp_path / "runs") == final_weights(tmp_path / "single")
 
 
 @pytest.mark.slow

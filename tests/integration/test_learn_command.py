@@ -29,7 +29,20 @@ def learn(folder: Path, *words: str) -> subprocess.Popen[str]:
     sizes = (f"schedule.steps={STEPS}", "schedule.prompts_per_step=4", f"evaluation.every_steps={STEPS}", "evaluation.prompts=4")
     options = (*sizes, "--run", "mine", "--inline")
     command = [sys.executable, "-m", "preceptor", "learn", str(recipe), *options, *words]
-    return subprocess.Popen(command, cwd=folder, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=ENVIRON,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no threads here
+    )
+
+
+def _hear_interrupts() -> None:
+    """A shell's background job ignores SIGINT, and so would everything that is started from it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stop_after_a_step(process: subprocess.Popen[str], how: signal.Signals) -> None:

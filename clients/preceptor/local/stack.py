@@ -83,7 +83,8 @@ def _doors(plan: ServicePlan) -> Doors:
 
 
 def _service(plan: ServicePlan, doors: Doors, folder: Path, runs: Path, env: Mapping[str, str]) -> ChildSpec:
-    roots = {"teacher": (), "rollout": ("--weights-roots", str(runs)), "student": ("--runs-root", str(runs))}
+    reads, writes = ("--weights-roots", str(runs)), ("--runs-root", str(runs))
+    roots = {"teacher": reads, "rollout": reads, "student": writes}
     model = ("--model", plan.model) if plan.model else ()
     ports = ("--grpc-port", doors.grpc.rpartition(":")[2], "--rest-port", doors.rest.rpartition(":")[2])
     serve = (sys.executable, "-m", "preceptor", "serve", plan.section)

@@ -109,7 +109,8 @@ def _check_names(replicas: Sequence[Replica]) -> None:
 
 def _service(one: Replica, file: str, index: int) -> dict[str, Any]:
     image = IMAGES.get(_engine(one.spec), "teacher")
-    volumes = ["secrets-services:/secrets:ro", f"{file}:{FILE}:ro", *_weights(one.spec)]
+    published = ["weights:/weights:ro"] if _engine(one.spec) == "hf" else []  # copies of a student that teach it
+    volumes = ["secrets-services:/secrets:ro", f"{file}:{FILE}:ro", *published, *_weights(one.spec)]
     found: dict[str, Any] = {
         "image": f"preceptor-{image}",
         "build": {"context": ".", "dockerfile": f"deploy/{image}.Dockerfile", "args": {"PIP_ARGS": "${PIP_ARGS:-}"}},

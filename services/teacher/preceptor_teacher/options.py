@@ -27,7 +27,7 @@ def check_keys(name: str, engine: str, options: Mapping[str, object]) -> None:
             f"the {engine} engine is no teacher",
             field=f"teachers.{name}.engine",
             value=engine,
-            limit=" | ".join([*OPTIONS, "api"]),
+            limit=" | ".join([*OPTIONS, "api", "check"]),
         )
     known, refused = known_keys(engine), refused_keys(engine)
     for key in options:

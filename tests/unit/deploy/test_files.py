@@ -74,11 +74,12 @@ def test_the_learner_understands_its_variables_and_calls_the_services_by_name(tm
     assert [settings.teacher, settings.rollout, settings.student] == [f"{name}:{GRPC_PORTS[name]}" for name in SERVICES]
 
 
-def test_what_the_student_publishes_is_what_the_rollout_service_may_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["rollout", "teacher"])
+def test_what_the_student_publishes_is_what_others_may_load(name: str, tmp_path: Path) -> None:
     published = environ_of("student", tmp_path)["PRECEPTOR_STUDENT_RUNS_ROOT"]
-    assert environ_of("rollout", tmp_path)["PRECEPTOR_ROLLOUT_WEIGHTS_ROOTS"] == published
+    assert environ_of(name, tmp_path)[f"PRECEPTOR_{name.upper()}_WEIGHTS_ROOTS"] == published
     assert f"weights:{published}" in COMPOSE["services"]["student"]["volumes"]
-    assert f"weights:{published}:ro" in COMPOSE["services"]["rollout"]["volumes"]
+    assert f"weights:{published}:ro" in COMPOSE["services"][name]["volumes"]
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -24,9 +24,6 @@ class Answer:
     """What was found out. `same` is None where the reference is no mathematics."""
 
     same: bool | None
-    found: bool = True
-    """Whether there was any mathematics in the response."""
-
     in_time: bool = True
 
 
@@ -66,6 +63,9 @@ class MathProcess:
         except TimeoutError:
             await self._kill()
             raise EngineFailed("the process that reads mathematics did not start", field="grader", value="math_verify") from None
+        except BaseException:
+            await self._kill()  # what it says when it is ready would be read as an answer
+            raise
         return self._child
 
     async def _asked(self, child: Process, reference: str, response: str) -> Answer:
@@ -73,7 +73,7 @@ class MathProcess:
         child.stdin.write(json.dumps({"reference": reference, "response": response}).encode() + b"\n")
         await child.stdin.drain()
         said = await _line(child)
-        return Answer(said["same"], said.get("found", True))
+        return Answer(said["same"])
 
     async def _kill(self) -> None:
         child, self._child = self._child, None

@@ -71,6 +71,20 @@ async def test_an_abandoned_question_leaves_no_answer_for_the_next(process: Math
     assert (await process.compare("7", "7", WITHIN_S)).same is True
 
 
+async def test_a_question_that_is_abandoned_before_the_process_is_ready_leaves_nothing_to_read(process: MathProcess) -> None:
+    asked = asyncio.create_task(process.compare("7", "7", WITHIN_S))
+    await asyncio.sleep(0.05)  # it takes longer to import what it reads with
+    assert not asked.done()
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert (await process.compare("7", "7", WITHIN_S)).same is True
+
+
+async def test_a_reference_that_nothing_can_be_read_from(process: MathProcess) -> None:
+    assert (await process.compare("\\", "7", WITHIN_S)).same is None
+
+
 async def test_questions_at_once_get_their_own_answers(process: MathProcess) -> None:
     answers = await asyncio.gather(*(process.compare(str(n), str(n // 2 * 2), WITHIN_S) for n in range(10)))
     assert [answer.same for answer in answers] == [n % 2 == 0 for n in range(10)]
