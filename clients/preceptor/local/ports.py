@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 from preceptor.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+FIRST_PORT, FIRST_EPHEMERAL = 20_000, 32_768  # the second is the default of Linux
+MIN_PORTS, TRIES = 1_000, 50
 
 
 def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
-    """Distinct ports that nobody listens on now; all are held open until the last is known, so that none comes twice."""
-    held = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    """Distinct ports that nobody listens on now, for servers that start a little later.
+
+    They lie below the range that the system gives to outgoing connections (and to whoever binds port 0): from inside it, any
+    connection made in the meantime could take one away.
+    """
+    held: list[socket.socket] = []
     try:
-        for one in held:
-            one.bind((host, 0))
+        while len(held) < count:
+            held.append(_held(host))
         return [one.getsockname()[1] for one in held]
     finally:
         for one in held:
             one.close()
+
+
+def _held(host: str) -> socket.socket:
+    """A socket bound to a free port; held open by the caller until the last is known, so that none comes twice."""
+    for port in random.SystemRandom().choices(_lasting_ports(), k=TRIES):
+        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            one.bind((host, port))
+        except OSError:
+            one.close()
+        else:
+            return one
+    one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    one.bind((host, 0))
+    return one
+
+
+def _lasting_ports() -> range:
+    """Ports that no outgoing connection is given."""
+    try:
+        first = int(EPHEMERAL.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        first = FIRST_EPHEMERAL
+    return range(FIRST_PORT, first) if first - FIRST_PORT >= MIN_PORTS else range(FIRST_PORT, FIRST_EPHEMERAL)
 
 
 def require_free(port: int, flag: str, host: str = LOOPBACK) -> int:

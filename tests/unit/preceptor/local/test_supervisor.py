@@ -15,7 +15,7 @@ import pytest
 
 from preceptor.errors import ConfigurationError, Unavailable
 from preceptor.local.child import ChildSpec
-from preceptor.local.ports import free_ports, require_free
+from preceptor.local.ports import EPHEMERAL, free_ports, require_free
 from preceptor.local.supervisor import Event, RestartPolicy, Supervisor
 
 QUICK = RestartPolicy(deaths=2, window_s=30.0, first_pause_s=0.01, longest_pause_s=0.05)
@@ -140,3 +140,10 @@ def test_free_ports_are_distinct_and_free():
     ports = free_ports(8)
     assert len(set(ports)) == 8
     assert [require_free(port, "--port") for port in ports] == ports
+
+
+def test_free_ports_lie_where_no_outgoing_connection_is_put():
+    if not EPHEMERAL.exists():
+        pytest.skip("this system does not say which ports it gives to connections")
+    first, last = map(int, EPHEMERAL.read_text(encoding="ascii").split())
+    assert first < 21_000 or not [port for port in free_ports(32) if first <= port <= last]
