@@ -102,6 +102,7 @@ async def test_a_request_that_is_being_answered_is_left_alone(service: RunningSe
 async def test_a_body_that_drips_is_refused_by_name(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest_intake, "BODY_GRACE_S", PATIENCE_S)
     monkeypatch.setattr(rest_intake, "LINGER_S", PATIENCE_S)
+    monkeypatch.setattr(http_protocol, "HEAD_S", PATIENCE_S)  # what the connection has left after the refusal
     said = await exchange(service, HEAD % 5000 + b"{", b" ")
     assert b" 504 " in said.split(b"\r\n")[0]
     assert b"the body came too slowly" in said
