@@ -93,7 +93,7 @@ async def paying(queue_class: type[MemoryQueue] = MemoryQueue) -> AsyncGenerator
 
 
 def slow() -> InlineEngine:
-    return InlineEngine(lambda: FakeEngine(FakeOptions(name=TEACHER, tokens_per_s=1.0)))
+    return InlineEngine(lambda: FakeEngine(FakeOptions(name=TEACHER, tokens_per_s=5.0)))
 
 
 @pytest.mark.parametrize(
