@@ -28,6 +28,7 @@ from preceptor_teacher.boundary import check_task, read_item, reply_row_bytes
 from preceptor_teacher.growing import Growth
 from preceptor_teacher.pool import EnginePool
 from preceptor_teacher.tickets import Ticket
+from preceptor_teacher.worker.holdings import Held
 from preceptor_teacher.worker.logs import LogReader
 from preceptor_teacher.worker.policy import WorkerPolicy
 from preceptor_teacher.worker.view import Chunk, TaskView, inline_view, log_view, next_chunk
@@ -45,6 +46,7 @@ class LeasedTask:
     logs: LogReader
     policy: WorkerPolicy
     lease: Lease
+    held: Held
     hooks: Hooks
     accounts: Accounts
     teacher: str  # the name that its flows have at every door, whichever alias the task used
@@ -89,6 +91,7 @@ class LeasedTask:
         next_row = self.lease.next_row
         while True:
             view = await self._view()
+            self.held.weighs(view.unscored_tokens(self.lease.task, next_row))
             self.hooks.reached("log read")
             chunk = next_chunk(self.lease.task, view, next_row, self._rows_per_call(info))
             if chunk is None:
@@ -99,6 +102,7 @@ class LeasedTask:
             result = await self._score(view, chunk, info)
             self.hooks.reached("rows computed")
             next_row = result.rows.start + result.rows.count
+            self.held.weighs(view.unscored_tokens(self.lease.task, next_row))
             if await self._commit(view, chunk, result, next_row):
                 return
 

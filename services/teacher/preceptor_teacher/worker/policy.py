@@ -13,6 +13,7 @@ class WorkerPolicy:
 
     leases: int = 64  # tasks held at once
     leases_per_flow: int = 16  # so that a flood cannot fill the worker before fairness is asked
+    batches_per_flow: float = 2.0  # of unscored tokens, as the engine takes them: one is computed, one is next
     heartbeat_s: float = 10.0
     reclaim_s: float = 5.0
     wait_ready_s: float = 1.0

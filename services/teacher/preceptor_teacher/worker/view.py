@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from preceptor import wire
 from preceptor.errors import InvalidArgument
+from preceptor.queue.parts import first_row
 from preceptor.types import RaggedIds, Segment, Sequence
 from preceptor_proto.v1 import common_pb2, rollout_pb2, teacher_pb2
 
@@ -37,6 +38,14 @@ class TaskView:
     def scored_upto(self, next_row: int) -> int:
         """Log tokens behind which every row is committed."""
         return int(self.offsets[next_row]) if next_row < self.rows else self.length
+
+    def unscored_tokens(self, task: teacher_pb2.ScoreTask, next_row: int) -> int:
+        """What an engine still has to read for the rows that are known; all before a task's first row is read with it."""
+        end = min(task.want.window.end, self.rows) if task.want.HasField("window") else self.rows
+        if next_row >= end:
+            return 0
+        read = int(self.sequence.targets[next_row]) - 1 if next_row > first_row(task) else 0
+        return int(self.sequence.targets[end - 1]) - read
 
 
 @dataclass(frozen=True, slots=True)

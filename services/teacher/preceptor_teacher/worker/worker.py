@@ -6,7 +6,6 @@ Fairness is the scheduler's: leases only bring enough tasks of each flow here fo
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,10 +13,11 @@ from typing import Any
 from preceptor.errors import Corrupt, InvalidArgument, PreceptorError
 from preceptor.hooks import Hooks, NoHooks
 from preceptor.logs import get_logger
-from preceptor.queue import Flow, Lease, Queue, ReadyBand
+from preceptor.queue import Lease, Queue, ReadyBand
 from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import FlowKey
 from preceptor_teacher.pool import EnginePool
+from preceptor_teacher.worker.holdings import Held, Holdings
 from preceptor_teacher.worker.lease import LeasedTask
 from preceptor_teacher.worker.logs import LogReader
 from preceptor_teacher.worker.policy import WorkerPolicy
@@ -43,7 +43,8 @@ class QueueWorker:
         self._hooks = hooks or NoHooks()
         self._accounts = accounts or Accounts()
         self._logs = LogReader(queue, self._policy.log_tokens)
-        self._held: dict[asyncio.Task[None], Flow] = {}
+        self._holdings = Holdings(self._policy, pool.policy.batch_tokens)
+        self._held: dict[asyncio.Task[None], Held] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
         self.trouble: str | None = None
@@ -111,6 +112,7 @@ class QueueWorker:
 
     async def _lease_some(self) -> bool:
         """False where nothing is ready. A suspect waits until nothing else is held, and nothing is taken beside it."""
+        self._holdings.moved.clear()
         bands = [band for name in self._names for band in await self._queue.ready_bands(name) if not band.over_bound]
         suspects = [band for band in bands if band.suspects]
         if suspects and not self._held:
@@ -129,8 +131,7 @@ class QueueWorker:
         """How many leases were taken."""
         took = 0
         for band in sorted(bands, key=lambda band: (band.band, self._start_tag(band))):
-            mine = Counter(self._held.values())[band.flow]
-            room = min(self._policy.leases - self.held, self._policy.leases_per_flow - mine, band.ready)
+            room = self._holdings.room(band.flow, band.ready)
             if room > 0 and not self._accounts.desk.closed(self._names[0], band.flow.tenant):
                 took += await self._take(band, limit=room, alone=False)
         return took
@@ -156,22 +157,22 @@ class QueueWorker:
         return len(leases)
 
     def _begin(self, lease: Lease) -> None:
-        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease, self._hooks, self._accounts, self._names[0])
+        held, name = self._holdings.begin(lease.flow), self._names[0]
+        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease, held, self._hooks, self._accounts, name)
         task = asyncio.create_task(work.run(), name=f"lease-{lease.task_id}")
-        self._held[task] = lease.flow
+        self._held[task] = held
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._held.pop(task, None)
+        self._holdings.end(self._held.pop(task))
         if not task.cancelled() and (error := task.exception()):
             log.error("lease_defect", exc_info=error)
 
     async def _pause(self, seconds: float) -> None:
-        """Until a held task ends, but not longer."""
-        if self._held:
-            await asyncio.wait(self._held, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
-        else:
-            await asyncio.sleep(seconds)
+        """Until there may be room for more, but not longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._holdings.moved.wait()
 
     async def _until_ready(self) -> None:
         """Until a task is ready under one of the names, or a while has passed."""
