@@ -76,10 +76,12 @@ class LeaseBill:
         self.hold = await self.accounts.reserve(flow, limits, tokens=tokens, places=1, effect=effect, owner=lease.fence.hex())
 
     def in_commit(self, lease: Lease, result: teacher_pb2.ScoreResult) -> Payment:
-        """What the commit of the rows pays along with them; `paid` does the rest: other names have keys of their own."""
+        """What the commit of the rows pays along with them; `paid` does the rest.
+
+        Use is counted under the name that the task used, in whose slot the commit is; `Accounts.usage` adds up a teacher's names.
+        """
         settle = self.hold.in_commit(lease.flow.teacher, self.ticket.spent_tokens) if self.hold is not None else None
-        same_keys = self.accounts.book.shared and lease.flow.teacher == self.ticket.task.flow.teacher
-        return Payment(settle, self._counts(result) if same_keys else {})
+        return Payment(settle, self._counts(result) if self.accounts.book.shared else {})
 
     async def paid(self, result: teacher_pb2.ScoreResult, payment: Payment) -> None:
         """The rows are committed."""

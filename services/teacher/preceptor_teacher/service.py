@@ -242,6 +242,11 @@ class TeacherService:
         """Everything that work is accounted to: teachers and judges, by their own names."""
         return [*self._teachers, *(judge.spec.name for judge in self._judges)]
 
+    def all_names(self, name: str) -> tuple[str, ...]:
+        """The name and the aliases of the teacher or judge of that name."""
+        spec = self._teachers[name].spec if name in self._teachers else self.find_judge(name).spec
+        return (spec.name, *spec.aliases)
+
     def find(self, name: str, field: str = "teacher.teacher") -> Teacher:
         """The teacher of that name or alias; `NotFound` with the nearest names."""
         for teacher in self._teachers.values():

@@ -28,6 +28,7 @@ from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.run import RunningService, running
+from preceptor_serving.scheduler.types import FlowKey
 from preceptor_teacher.catalog import TeacherSpec
 from preceptor_teacher.pool import PoolPolicy
 from preceptor_teacher.service import TeacherService
@@ -161,6 +162,20 @@ async def test_known_scores_cost_nothing(site: Site) -> None:
         usage = (await site.usage(key)).json()["total"]
         assert (usage["requests"], usage["rows"], usage["charged_tokens"]) == (3, 12, TOKENS)
         assert (usage["computed_tokens"], usage["cached_tokens"]) == (TOKENS, 2 * TOKENS)
+
+
+async def test_the_usage_of_a_teacher_is_what_was_counted_under_all_of_its_names(site: Site) -> None:
+    key = site.key("acme")
+    async with site.opened():
+        await site.score(key, item(1), job="both")
+        for job in ("both", "queued"):
+            site.house.service.accounts.count(FlowKey("default", "acme", job, 0), {Counter.ROWS: 10})  # pyright: ignore[reportAttributeAccessIssue]
+        answer = (await site.usage(key)).json()
+        assert [(row["teacher"], row["job"], row["rows"]) for row in answer["jobs"]] == [
+            ("fake", "both", 14),
+            ("fake", "queued", 10),
+        ]
+        assert answer["total"]["rows"] == 24
 
 
 async def test_what_asks_for_more_than_the_whole_quota_is_never_told_to_wait(site: Site) -> None:

@@ -28,6 +28,15 @@ ESTIMATED = 4  # before it was computed: nothing has to read the last token
 LIMIT = 100
 TERMS = Terms(QuotaLimits(tokens_per_minute=LIMIT, in_flight=1))
 
+ALL_OF_IT = {
+    Counter.REQUESTS: 1,
+    Counter.ROWS: 2,
+    Counter.COMPUTED: TOKENS,
+    Counter.REUSED: 0,
+    Counter.CACHED: 0,
+    Counter.CHARGED: TOKENS,
+}
+
 
 class ToldLedger(MemoryLedger):
     """Remembers what was settled by asking it."""
@@ -78,8 +87,8 @@ class Paid:
         assert refused.value.field == "quota.tokens_per_minute"
         await self.reserve(tokens)
 
-    async def used(self) -> Mapping[Counter, int]:
-        return (await self.accounts.book.usage(TEACHER, FLOW.tenant))[FLOW.job]
+    async def used(self, names: Sequence[str] = (TEACHER,)) -> Mapping[Counter, int]:
+        return (await self.accounts.usage(names, FLOW.tenant))[FLOW.job]
 
 
 @asynccontextmanager
@@ -148,21 +157,25 @@ async def test_a_cancelled_task_gives_its_place_back_and_pays_for_what_ran():
         await paid.is_left(LIMIT - ESTIMATED)
 
 
-async def test_use_is_counted_once_though_the_reply_to_the_commit_was_lost():
+async def test_use_is_counted_once_though_the_reply_to_the_commit_was_lost() -> None:
     async with paying(LosesReplies) as paid:
-        at = paid.at
-        async with worker(paid.queue, accounts=paid.accounts):
-            await at.stream.open(task("counted", SAMPLED))
-            writer = at.writer()
-            await respond(writer, [4, 5])
-            await writer.close(EOS)
-            await at.until("counted")
-        assert await paid.used() == {
-            Counter.REQUESTS: 1,
-            Counter.ROWS: 2,
-            Counter.COMPUTED: TOKENS,
-            Counter.REUSED: 0,
-            Counter.CACHED: 0,
-            Counter.CHARGED: TOKENS,
-        }
+        await _score_one(paid, TEACHER)
+        assert await paid.used() == ALL_OF_IT
         await paid.is_left(LIMIT - TOKENS)
+
+
+async def test_use_under_an_alias_is_counted_in_the_commit_as_well() -> None:
+    """The worker is told that the commit failed: whatever is counted after it is lost."""
+    async with paying(LosesReplies) as paid:
+        await _score_one(paid, "its-own-name", TEACHER)
+        assert await paid.used(("its-own-name", TEACHER)) == ALL_OF_IT
+
+
+async def _score_one(paid: Paid, *names: str) -> None:
+    at = paid.at
+    async with worker(paid.queue, names=names, accounts=paid.accounts):
+        await at.stream.open(task("counted", SAMPLED))
+        writer = at.writer()
+        await respond(writer, [4, 5])
+        await writer.close(EOS)
+        await at.until("counted")

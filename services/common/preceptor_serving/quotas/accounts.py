@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from preceptor.errors import Exhausted
 from preceptor.names import effect_id
-from preceptor.queue.quotas import Counter, Ledger, QuotaLimits
+from preceptor.queue.quotas import Counter, Ledger, QuotaLimits, Usage
 from preceptor_serving.auth.terms import UNLIMITED, Terms
 from preceptor_serving.quotas.book import UsageBook
 from preceptor_serving.quotas.desk import Desk, Hold
@@ -54,3 +54,13 @@ class Accounts:
     def count(self, flow: FlowKey, counts: Mapping[Counter, int]) -> None:
         """Adds to what the flow's job used."""
         self.book.count(flow.teacher, flow.tenant, flow.job, counts)
+
+    async def usage(self, names: Sequence[str], tenant: str) -> Usage:
+        """What the tenant's jobs used at one teacher under all of its names: queued work is counted under the one it came by."""
+        summed: dict[str, dict[Counter, int]] = {}
+        for name in names:
+            for job, counts in (await self.book.usage(name, tenant)).items():
+                row = summed.setdefault(job, {})
+                for counter, count in counts.items():
+                    row[counter] = row.get(counter, 0) + count
+        return summed

@@ -82,7 +82,7 @@ async def usage_answer(service: TeacherService, identity: Identity, asked: str) 
     own_job = identity.job if tenant == identity.tenant and not identity.scopes & SEES_ALL else None
     jobs: list[JobUsage] = []
     for teacher in service.names:
-        jobs += _job_rows(teacher, await service.accounts.book.usage(teacher, tenant), own_job)
+        jobs += _job_rows(teacher, await service.accounts.usage(service.all_names(teacher), tenant), own_job)
     book = service.accounts.book
     terms = identity.terms if tenant == identity.tenant else service.accounts.terms(tenant, "")
     return UsageAnswer(
