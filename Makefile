@@ -132,7 +132,7 @@ bench-codec: install ## Bytes per row and speed of the codec against JSON
 	$(RUN) benchmarks.bench_codec
 
 .PHONY: bench-loss
-bench-loss: install ## Memory and time of the student's loss, and its parity with TRL in an environment of its own
+bench-loss: install ## Memory and time of the student's loss, and its parity with TRL and Liger, each in an environment of its own
 	$(RUN) benchmarks.bench_loss
 
 .PHONY: bench-sim
@@ -187,5 +187,5 @@ constraints: install ## Write constraints/*.txt from the versions installed now
 
 .PHONY: clean
 clean: ## Remove what make has made: environments, caches, built packages
-	rm -rf .venv .venv-proto .venv-vllm .venv-trl dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-proto .venv-vllm .venv-trl .venv-liger dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

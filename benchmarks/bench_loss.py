@@ -2,7 +2,8 @@
 
 Memory is that of forward and backward in a fresh process, over the inputs and the gradients of states and head, for each form of
 what a teacher gives. Time stands against the plain loss over all logits at a size where that fits; the chunked way computes the
-head's product a second time, which is four matrix products instead of three. Parity is with TRL's generalised JSD.
+head's product a second time, which is four matrix products instead of three. Parity is with TRL's generalised JSD,
+and with Liger's fused linear JSD from hidden states and heads.
 
 A part is written as soon as it is measured; parts that are not asked for keep their figures, each with its date. What does not
 fit into memory or into `--part-timeout-s` is named and left as it was.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
 from typing import Any
@@ -35,7 +36,7 @@ FORMS = {
     "states": ("P7.loss.states", "teacher's hidden states and head"),
     "rows": ("P7.loss.rows", "whole rows of a teacher"),
 }
-PARTS = (*FORMS, "time", "trl")
+PARTS = (*FORMS, "time", "trl", "liger")
 
 
 def memory(form: str, rows: int, timeout_s: float) -> Iterator[Result]:
@@ -69,17 +70,28 @@ def speed() -> Iterator[Result]:
     yield Result("P7.loss.time", what, ratio, RECOMPUTED, "lower", detail)
 
 
-def parity() -> Iterator[Result]:
+def parity_with_trl() -> Iterator[Result]:
     from benchmarks.loss.trl_parity import PINNED, worst_difference
 
+    said = "largest difference from TRL's divergences, loss of a row or gradient"
+    return _parity("P7.loss.trl", said, PINNED[0], worst_difference)
+
+
+def parity_with_liger() -> Iterator[Result]:
+    from benchmarks.loss.liger_parity import PINNED, worst_difference
+
+    said = "largest difference from Liger's fused linear JSD, mean loss or gradient by states and head"
+    return _parity("P7.loss.liger", said, PINNED[0], worst_difference)
+
+
+def _parity(name: str, said: str, package: str, worst_difference: Callable[[], Mapping[Any, float]]) -> Iterator[Result]:
     try:
         found = worst_difference()
     except subprocess.CalledProcessError as failed:
-        print(f"TRL's environment cannot be used here, so parity was not measured: {failed}")
+        print(f"the environment of {package} cannot be used here, so {name} was not measured: {failed}")
         return
-    detail = {"by_beta": {str(beta): value for beta, value in found.items()}, "trl": PINNED[0]}
-    what = "largest difference from TRL's divergences, loss of a row or gradient"
-    yield Result("P7.loss.trl", what, max(found.values()), 1e-5, "lower", detail)
+    detail = {"by_beta": {str(beta): value for beta, value in found.items()}, "against": package}
+    yield Result(name, said, max(found.values()), 1e-5, "lower", detail)
 
 
 def main() -> None:
@@ -88,7 +100,10 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--part-timeout-s", type=float, default=3600.0, help="most that a memory figure may take (default: 3600)")
     asked = parser.parse_args()
-    measures = {form: partial(memory, form, asked.rows, asked.part_timeout_s) for form in FORMS} | {"time": speed, "trl": parity}
+    measures: dict[str, Callable[[], Iterator[Result]]] = {
+        **{form: partial(memory, form, asked.rows, asked.part_timeout_s) for form in FORMS},
+        "time": speed, "trl": parity_with_trl, "liger": parity_with_liger,
+    }  # fmt: skip
     notes = [
         "memory: fresh process, peak resident memory less that after imports and a tiny first call",
         "where we lose: time, wherever all logits fit; the head's product is computed again in the backward pass",

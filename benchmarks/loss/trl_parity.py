@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.loss.cases import divergence_of
+from benchmarks.loss.environments import interpreter_of
 from preceptor.recipes.ops.divergence import DivergenceParams
 from preceptor.recipes.ops.jsd import JsdParams
 from preceptor_student.full import Whole, WholeRows
@@ -29,16 +29,6 @@ OURS: dict[float, tuple[Summand, DivergenceParams]] = {
 }
 
 
-def environment() -> Path:
-    """The interpreter of TRL's environment; raises `CalledProcessError` where it cannot be installed."""
-    python = HOME / "bin" / "python"
-    if not (HOME / ".ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(HOME)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PINNED], check=True)
-        (HOME / ".ready").touch()
-    return python
-
-
 def worst_difference() -> dict[float, float]:
     """beta -> the largest difference in the loss of a row or an entry of its gradient."""
     rng = np.random.default_rng(0)
@@ -47,7 +37,7 @@ def worst_difference() -> dict[float, float]:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
         np.savez(source, student=student, teacher=teacher, betas=np.array(list(OURS)))
         side = Path(__file__).with_name("trl_side.py")
-        subprocess.run([str(environment()), str(side), str(source), str(target)], check=True)
+        subprocess.run([str(interpreter_of(HOME, PINNED)), str(side), str(source), str(target)], check=True)
         theirs = dict(np.load(target))
     return {beta: _difference(beta, student, teacher, theirs) for beta in OURS}
 
