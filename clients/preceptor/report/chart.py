@@ -64,8 +64,9 @@ def line_chart(
 def _frame(series: Sequence[Series], y_max: float | None) -> Frame:
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
-    top = y_max if y_max is not None else _round_up(max(ys, default=1.0))
-    return Frame(max(xs, default=1.0), min(0.0, min(ys, default=0.0)), top)
+    lowest, most = min(0.0, min(ys, default=0.0)), max(ys, default=1.0)
+    rounded = 0.0 if most <= 0 and lowest < 0 else _round_up(most)
+    return Frame(max(xs, default=1.0), lowest, rounded if y_max is None else y_max)
 
 
 def _round_up(value: float) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +37,10 @@ CURVES = (
     Curve("Reverse KL", "nats per token", (("reverse KL", "reverse_kl"),), "On the rollouts of the step itself."),
     Curve("Overlap", "share", (("overlap", "metrics/topk_overlap"),), "Of the teacher's top tokens.", True),
     Curve(
+        "Overlap advantage", "p (log q - log p)", (("mean", "metrics/overlap_advantage"),),
+        "Over the teacher's top tokens that are among the student's; zero where both agree.",
+    ),
+    Curve(
         "Entropy", "nats per token", (("student", "metrics/student_entropy"), ("gap", "metrics/entropy_gap")),
         "The gap is the student's entropy less the teacher's, over the same buckets.",
     ),
@@ -53,7 +59,13 @@ CURVES = (
 )  # fmt: skip
 """The charts of a run, in order; one without a figure is left out. A further one is a line here."""
 
-TONES = ("run", "control", "second", "reference")
+OF_EACH_TERM = (
+    ("Loss of each term", "loss", "loss", False, "With the term's weight; they add up to the loss."),
+    ("Gradient share of each term", "share", "gradient_share", True, "Norms with respect to the logits, over their sum."),
+)
+"""Charts with one line a term: title, unit, figure, whether it is a share, note."""
+
+TONES = ("run", "control", "second", "reference", "third", "fourth")
 
 
 def report_of(folder: RunFolder) -> str:
@@ -63,6 +75,7 @@ def report_of(folder: RunFolder) -> str:
     events = folder.told()
     steps = [event for event in events if event["event"] == "step"]
     charts = [drawn for drawn in (_accuracy(events), *(_chart(curve, steps) for curve in CURVES)) if drawn]
+    charts += _of_each_term(steps)
     parts = [
         _summary(folder, events, steps),
         _alarms(events),
@@ -149,6 +162,20 @@ def _chart(curve: Curve, steps: Sequence[Event]) -> str:
     if not series:
         return ""
     return section(curve.title, line_chart(series, "step", curve.unit, percent=curve.percent), curve.note)
+
+
+def _of_each_term(steps: Sequence[Event]) -> list[str]:
+    """What each of several terms brings, a term that brings nothing included; one term alone is the loss itself."""
+    found = [re.fullmatch(r"term\.(.+)\.loss", name) for step in steps for name in step["metrics"]]
+    terms = list(dict.fromkeys(one[1] for one in found if one))
+    charts: list[str] = []
+    for title, unit, figure, percent, note in OF_EACH_TERM if len(terms) > 1 else ():
+        series = [
+            Series(term, _points(steps, f"metrics/term.{term}.{figure}"), tone, dashed=place >= len(TONES))
+            for place, (term, tone) in enumerate(zip(terms, cycle(TONES), strict=False))
+        ]
+        charts.append(section(title, line_chart(series, "step", unit, percent=percent, legend=True), note))
+    return charts
 
 
 def _points(steps: Sequence[Event], path: str) -> list[Point]:

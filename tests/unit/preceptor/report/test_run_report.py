@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from preceptor.cli import run as command
 from preceptor.learner import RunFolder
+from preceptor.report.chart import Series, line_chart
 from preceptor.report.run import CURVES, report_of, write_report
 from tests.unit.preceptor.learner.world import RUN, TEACHER, World, plan, recipe
 from tests.unit.preceptor.report.test_demo_report import Balance
@@ -74,6 +76,28 @@ async def test_the_command_writes_it(world: World, tmp_path: Path, capsys: pytes
     assert (tmp_path / "elsewhere.html").exists()
     assert command(["report", "absent", "--runs", str(world.root)]) == 2
     assert "there is no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_each_of_several_terms_has_its_loss_and_its_share_of_the_gradient(tmp_path: Path, several: bool) -> None:
+    world = World(tmp_path)
+    world.student.metrics = {"overlap_advantage": -0.02, "term.kl.loss": 0.5, "term.kl.gradient_share": 0.75}
+    if several:
+        world.student.metrics |= {"term.dead.loss": 0.0, "term.dead.gradient_share": 0.0}
+    await world.run()
+    step = next(event for event in world.events if event["event"] == "step")
+    assert world.student.metrics.items() <= step["metrics"].items(), "every figure of the student's is in the log"
+    page = balanced(report_of(RunFolder.of(world.root, RUN)))
+    assert ("<h2>Loss of each term</h2>" in page) is several
+    assert ("<title>kl: 75% at 1</title>" in page) is several
+    assert ("<title>dead: 0% at 1</title>" in page) is several, "a term that moves nothing is there to be seen"
+    assert "<title>mean: -0.02 at 1</title>" in page
+
+
+def test_an_axis_of_negative_figures_ends_at_zero() -> None:
+    chart = line_chart([Series("mean", [(0, -0.25), (4, -1.0)])], "step", "nats")
+    marks = re.findall(r'text-anchor="end">([^<]*)<', chart)
+    assert marks == ["-1", "-0.75", "-0.5", "-0.25", "0"]
 
 
 def test_every_chart_has_a_title_of_its_own() -> None:
