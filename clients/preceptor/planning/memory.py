@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preceptor.learner import RunPlan
@@ -41,10 +42,19 @@ class Placed:
 
 
 def parts_of(
-    plan: RunPlan, student: Placed, rollout: Placed, teachers: tuple[Placed, ...], *, batch_tokens: int, max_versions: int
+    plan: RunPlan,
+    student: Placed,
+    rollout: Placed,
+    teachers: Sequence[Placed],
+    heads: Sequence[Placed],
+    *,
+    batch_tokens: int,
+    max_versions: int,
 ) -> list[Part]:
-    """Everything that is in memory at once while a step is under way."""
+    """Everything that is in memory at once while a step is under way; `heads`: teachers whose heads the student keeps as well."""
     parts = student_parts(plan, student)
+    for one in heads:
+        parts.append(Part("student", student.device, f"head of {one.name}", exactly(one.shape.head_bytes(one.dtype))))
     parts.append(Part("rollout", rollout.device, f"weights, {max_versions} versions", _weights(rollout) * max_versions))
     most = min(float(batch_tokens), tokens_of_step(plan).high)
     parts.append(Part("rollout", rollout.device, "cache of a batch", Range(0, rollout.shape.cache_bytes(most, rollout.dtype))))

@@ -13,6 +13,7 @@ from preceptor.learner import RunPlan
 from preceptor.planning.memory import Part, Placed, parts_of
 from preceptor.planning.shape import shape_of_folder
 from preceptor.recipes.strict_yaml import read_yaml
+from preceptor.types import Want
 
 S = TypeVar("S", bound=Settings)
 
@@ -22,11 +23,13 @@ def planned_parts(plan: RunPlan, config: Path | None, environ: Mapping[str, str]
     student = _loaded(StudentSettings, config, environ)
     rollout = _loaded(RolloutSettings, config, environ)
     teacher = _loaded(TeacherSettings, config, environ)
+    asked = list(_asked(plan, teacher))
     return parts_of(
         plan,
         _placed(student.model, "student"),
         _placed(rollout.model, "rollout", rollout.dtype, rollout.device),
-        tuple(_asked(plan, teacher)),
+        [placed for placed, _ in asked],
+        list(dict.fromkeys(placed for placed, want in asked if want.hidden)),
         batch_tokens=rollout.batch_tokens,
         max_versions=rollout.max_versions,
     )
@@ -49,8 +52,8 @@ def _placed(model: str | None, service: str, dtype: str = "f32", device: str = "
     return Placed(name, shape_of_folder(Path(folder if separator else model)), dtype, device)
 
 
-def _asked(plan: RunPlan, settings: TeacherSettings) -> Iterator[Placed]:
-    """The teachers with weights that the recipe asks for scores."""
+def _asked(plan: RunPlan, settings: TeacherSettings) -> Iterator[tuple[Placed, Want]]:
+    """The teachers with weights that the recipe asks for scores, and what it wants of each."""
     known = dict(_served(settings))
     for teacher in plan.compiled.teachers.values():
         if teacher.want is not None:
@@ -62,7 +65,7 @@ def _asked(plan: RunPlan, settings: TeacherSettings) -> Iterator[Placed]:
                     limit=", ".join(sorted(known)) or "none",
                     hint="set PRECEPTOR_TEACHER_MODEL to NAME=FOLDER, or PRECEPTOR_TEACHER_TEACHERS_FILE",
                 )
-            yield known[teacher.model]
+            yield known[teacher.model], teacher.want
 
 
 def _served(settings: TeacherSettings) -> Iterator[tuple[str, Placed]]:

@@ -45,6 +45,10 @@ class ModelShape:
         experts = self.experts * (3 * self.hidden * self.expert_inner + self.hidden)
         return attention + (experts or dense) + 2 * self.hidden
 
+    def head_bytes(self, dtype: str) -> int:
+        """The layer from hidden states to logits, tied or not."""
+        return DTYPE_BYTES[dtype] * self.vocabulary * self.hidden
+
     def cache_bytes(self, tokens: float, dtype: str) -> float:
         """Keys and values of so many tokens."""
         return 2 * self.layers * self.kv_heads * self.head_width * DTYPE_BYTES[dtype] * tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from pathlib import Path
 
@@ -88,7 +89,7 @@ SHAPE = ModelShape(hidden=1024, layers=10, heads=8, kv_heads=4, head_width=128, 
 def student_bytes(**training: object) -> dict[str, Range]:
     raw = recipe() | {"training": training}
     placed = Placed("m", SHAPE)
-    parts = parts_of(plan(raw), placed, placed, (placed,), batch_tokens=100, max_versions=2)
+    parts = parts_of(plan(raw), placed, placed, [placed], [], batch_tokens=100, max_versions=2)
     return {part.what: part.memory_bytes for part in parts if part.service == "student"}
 
 
@@ -225,6 +226,20 @@ def test_the_doctor_says_what_fits_and_what_it_cannot_know(
     monkeypatch.delenv("PRECEPTOR_TEACHER_MODEL")
     assert run(["doctor", "--plan", "recipes/tiny-reverse-kl.yaml"]) == 2
     assert "tiny-teacher" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("services")
+def test_the_doctor_counts_the_head_that_the_student_keeps_of_a_teacher_that_gives_states(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = (ROOT / "recipes/tiny-reverse-kl.yaml").read_text().replace("../examples", str(ROOT / "examples"))
+    states = tmp_path / "states.yaml"
+    states.write_text(re.sub(r"signal: .*", "signal: hidden", listed))
+    shape = shape_of_folder(PAIR / "teacher")
+    head = f"head of tiny-teacher\t{4 * shape.vocabulary * shape.hidden / 2**20:.1f} MiB"
+    for path, there in ((states, True), (ROOT / "recipes/tiny-reverse-kl.yaml", False)):
+        assert run(["doctor", "--plan", str(path)]) == 0
+        assert (head in capsys.readouterr().out) is there
 
 
 def test_teachers_of_a_file_are_found_by_their_aliases(
