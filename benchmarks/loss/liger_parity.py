@@ -33,7 +33,7 @@ def worst_difference() -> dict[str, float]:
     given = _inputs()
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(source, temperature=TEMPERATURE, betas=np.array(list(OURS)), **given)
+        np.savez(source, allow_pickle=False, temperature=TEMPERATURE, betas=np.array(list(OURS)), **given)
         side = Path(__file__).with_name("liger_side.py")
         subprocess.run([str(interpreter_of(HOME, PINNED)), str(side), str(source), str(target)], check=True)
         theirs = dict(np.load(target))

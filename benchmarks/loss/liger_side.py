@@ -17,8 +17,8 @@ ON_CUDA = torch.cuda.is_available()
 if not ON_CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 
-from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss  # noqa: E402
-from liger_kernel.transformers import LigerFusedLinearJSD  # noqa: E402
+from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss  # noqa: E402  # pyright: ignore[reportMissingImports]
+from liger_kernel.transformers import LigerFusedLinearJSD  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 CHUNK_ROWS = 16
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -55,7 +55,7 @@ def main(source: str, target: str) -> None:
             loss.backward()
             outputs = {"loss": loss.detach(), "states": states.grad, "weight": weight.grad}
             found |= {f"{way} {beta} {name}": one.cpu().numpy() for name, one in outputs.items()}
-    np.savez(target, **found)
+    np.savez(target, allow_pickle=False, **found)
 
 
 if __name__ == "__main__":
