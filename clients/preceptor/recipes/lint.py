@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
 from preceptor.recipes.rules import copies, divergences, gradient, idle, names, readings, slots
-from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.rules.finding import Finding, Rule, TermRule, of_recipe
 from preceptor.recipes.schema import Recipe
 
-RULES: tuple[Rule, ...] = (*readings.RULES, *slots.RULES, *gradient.RULES, *divergences.RULES, *idle.RULES, *copies.RULES)
+TERM_RULES: tuple[TermRule, ...] = (*readings.TERM_RULES, *slots.TERM_RULES, *divergences.TERM_RULES)
+"""What the parts of a term must be to each other, whatever recipe it stands in."""
+
+RULES: tuple[Rule, ...] = (
+    *map(of_recipe, TERM_RULES), *readings.RULES, *gradient.RULES, *divergences.RULES, *idle.RULES, *copies.RULES,
+)  # fmt: skip
 """To add a rule: a function in the file of its idea under `rules/`, and its name in that file's list."""
 
 
@@ -18,4 +23,9 @@ def lint(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> list[Finding]:
     return list(names.known(recipe, terms)) or [finding for rule in RULES for finding in rule(recipe, terms)]
 
 
-__all__ = ["RULES", "Finding", "lint"]
+def lint_terms(terms: Sequence[ResolvedTerm]) -> list[Finding]:
+    """What is wrong with compiled terms, whose recipe is not there."""
+    return [finding for rule in TERM_RULES for finding in rule(terms, ())]
+
+
+__all__ = ["RULES", "Finding", "lint", "lint_terms"]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from preceptor.errors import InvalidArgument
+from preceptor.errors import ConfigurationError, InvalidArgument
+from preceptor.recipes.lint import lint_terms
 from preceptor.recipes.load import validate
+from preceptor.recipes.resolve import ResolvedTerm, resolve_term
 from preceptor.recipes.schedules import FROZEN, Number
-from preceptor.recipes.schema import Normaliser, OpUse, Use
+from preceptor.recipes.schema import Normaliser, OpUse, Term, Use
 from preceptor.recipes.strict_yaml import parse_yaml
 
 SCHEMA = 1
@@ -59,4 +61,18 @@ def objective_from_json(schema: int, text: str) -> ObjectiveSpec:
             f"objective.schema {schema} is unknown here", field="objective.schema", value=schema, limit=str(SCHEMA),
             hint="update the older of the learner and the student service",
         )  # fmt: skip
-    return validate(ObjectiveSpec, parse_yaml(text, "objective.json"), "objective.json")
+    spec = validate(ObjectiveSpec, parse_yaml(text, "objective.json"), "objective.json")
+    for finding in lint_terms([_resolved(term, index) for index, term in enumerate(spec.terms)]):
+        raise InvalidArgument(finding.sentence, field=f"objective.json.{finding.field}", hint=finding.advice)
+    return spec
+
+
+def _resolved(term: TermSpec, index: int) -> ResolvedTerm:
+    """The term as the linter looks at it. Specs come from anywhere, and its promises are what the maths counts on."""
+    slots = {name: getattr(term, name) for name in Term.model_fields}
+    try:
+        return resolve_term(Term.model_construct(**slots), index)
+    except ConfigurationError as error:
+        raise InvalidArgument(
+            error.message, field=f"objective.json.{error.field}", value=error.value, limit=error.limit, hint=error.hint
+        ) from error

@@ -153,6 +153,11 @@ def _usable(term: BoundTerm, item: Item, head_rows: int, signal: Signal, uses: S
     valid_r = signal.valid_r.copy()
     for one in uses:
         valid_r &= one.valid_r
+    if not valid_r.any():
+        return (
+            valid_r,
+            valid_r,
+        )  # of an item of which nothing was said there are no columns to ask an op about
     if term.prefers:
         infinite_r = np.isneginf(signal.sampled_r) if signal.sampled_r is not None else np.zeros_like(valid_r)
         return valid_r, valid_r & ~infinite_r

@@ -476,6 +476,27 @@ def _drop_last_row(item: student_pb2.TrainItem) -> None:
     item.student_topk.CopyFrom(wire.ragged_to_proto(listed.rows_between(0, count)))
 
 
+SURPRISING = stepping.REVERSE_KL | {
+    "token_weights": [{"op": "within", "params": {"of": "log_ratio", "at_most": 1.0}, "signal": "sampled"}]
+}
+
+
+@pytest.mark.parametrize("term", [stepping.REVERSE_KL, stepping.K1, SURPRISING], ids=["support", "k1", "gate"])
+@pytest.mark.parametrize("silent", [(0,), (0, 1, 2, 3)])
+def test_an_item_of_which_the_teacher_said_nothing_trains_as_if_it_were_not_there(silent, term, tmp_path):
+    compiled, items = stepping.recipe(term), made_items(1)
+    rows = sum(wire.sequence_from_proto(items[place].sequence).row_count for place in silent)
+    for place in silent:
+        del items[place].scores[:]
+    kept = [item for item in items if item.scores]
+    reply, weights = reply_to(items, tmp_path / "silent", compiled)
+    assert reply.skipped_rows == rows
+    if kept:
+        without, wanted = reply_to(kept, tmp_path / "without", compiled)
+        assert reply.valid_rows == without.valid_rows
+        assert max(float((weights[name] - wanted[name]).abs().max()) for name in weights) < 1e-6
+
+
 def test_a_step_without_any_valid_row_is_applied_and_moves_nothing(tmp_path):
     items = made_items(1)
     for item in items:

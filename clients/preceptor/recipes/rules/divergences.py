@@ -8,7 +8,7 @@ from preceptor.recipes.ops.divergence import DivergenceParams
 from preceptor.recipes.ops.reverse_kl import ReverseKlParams
 from preceptor.recipes.ops.support import SupportParams
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.rules.finding import Finding, Rule, TermRule
 from preceptor.recipes.schema import STUDENT, Recipe
 
 
@@ -20,21 +20,23 @@ def on_supports(terms: Sequence[ResolvedTerm]) -> Iterator[tuple[ResolvedTerm, D
             yield one, params, support
 
 
-def _draws_correct_tails(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _draws_correct_tails(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one, params, support in on_supports(terms):
-        if not params.unbiased:
-            continue
-        term = f"terms.{one.index}"
-        if support.sampled != "apart":
+        if params.unbiased and support.sampled != "apart":
             why = "unbiased corrects the tail by a token drawn from it, and here the drawn token is never in the tail"
-            yield Finding(f"{one.where}.signal.params.sampled", why, "draw it apart", (f"{term}.signal.params.sampled=apart",))
-        if recipe.sources[one.term.on].writer != STUDENT:
+            yield Finding(f"{one.where}.signal.params.sampled", why, "draw it apart",
+                          (f"terms.{one.index}.signal.params.sampled=apart",))  # fmt: skip
+
+
+def _students_draw(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one, params, _ in on_supports(terms):
+        if params.unbiased and recipe.sources[one.term.on].writer != STUDENT:
             why = "unbiased counts on tokens that the student drew, and a teacher writes these"
             yield Finding(f"{one.where}.objective.params.unbiased", why, "leave it out",
-                          (f"{term}.objective.params.unbiased=false",))  # fmt: skip
+                          (f"terms.{one.index}.objective.params.unbiased=false",))  # fmt: skip
 
 
-def _whole_vocabularies_hide_nothing(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _whole_vocabularies_hide_nothing(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one in terms:
         params, whole = one.objective.params, one.signal is not None and one.signal.spec.name == "hidden"
         if whole and isinstance(params, DivergenceParams) and params.unbiased:
@@ -45,7 +47,7 @@ def _whole_vocabularies_hide_nothing(_recipe: Recipe, terms: Sequence[ResolvedTe
             yield from _stops_nothing(one, "leave it out")
 
 
-def _gradients_stop_somewhere(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _gradients_stop_somewhere(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one, params, support in on_supports(terms):
         if isinstance(params, ReverseKlParams) and params.stop_gradient and (support.tail or support.renormalise):
             yield from _stops_nothing(one, "leave it out, or set tail: false in the support")
@@ -57,4 +59,5 @@ def _stops_nothing(one: ResolvedTerm, advice: str) -> Iterator[Finding]:
     yield Finding(f"{one.where}.{field}", why, advice, (f"terms.{one.index}.{field}=false",))
 
 
-RULES: tuple[Rule, ...] = (_draws_correct_tails, _whole_vocabularies_hide_nothing, _gradients_stop_somewhere)
+TERM_RULES: tuple[TermRule, ...] = (_draws_correct_tails, _whole_vocabularies_hide_nothing, _gradients_stop_somewhere)
+RULES: tuple[Rule, ...] = (_students_draw,)

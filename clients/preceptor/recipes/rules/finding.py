@@ -25,3 +25,12 @@ class Finding:
 
 
 Rule = Callable[[Recipe, Sequence[ResolvedTerm]], Iterator[Finding]]
+
+TermRule = Callable[[Sequence[ResolvedTerm], Sequence[str]], Iterator[Finding]]
+"""A rule that needs the terms alone, so that a compiled objective can be held to it too; the names are those of the teachers
+that may be proposed."""
+
+
+def of_recipe(rule: TermRule) -> Rule:
+    """The same rule for a whole recipe."""
+    return lambda recipe, terms: rule(terms, tuple(recipe.teachers))

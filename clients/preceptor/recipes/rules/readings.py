@@ -6,50 +6,59 @@ from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.ops.reward import COMPARING
 from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
-from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.rules.finding import Finding, Rule, TermRule
 from preceptor.recipes.schema import STUDENT, Recipe
 
 TYPED = {"sampled": "sampled", "support": "{op: support, params: {teacher_topk: 8}}", "entropy": "entropy"}
 """Signals that can be named without knowing more than their name, as they are typed."""
 
 
-def _objective_reads(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _objective_reads(terms: Sequence[ResolvedTerm], teachers: Sequence[str]) -> Iterator[Finding]:
     for one in terms:
-        objective = one.objective.spec
+        if _reads_a_teacher(one):
+            yield from _teacher_is_read(teachers, one)
+
+
+def _reads_a_teacher(one: ResolvedTerm) -> bool:
+    """With an advantage in its place, an objective may leave the teacher to that."""
+    objective, named = one.objective.spec, one.term.teacher is not None or one.signal is not None
+    return bool(objective.reads) and not (objective.takes_advantage and not named)
+
+
+def _is_read_by_somebody(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
         named = one.term.teacher is not None or one.signal is not None
         inherited = any(use.reading and not use.names_a_reading for use in one.uses)
-        if objective.reads and not (objective.takes_advantage and not named):
-            yield from _teacher_is_read(recipe, one)
-        elif named and not inherited:
+        if named and not inherited and not _reads_a_teacher(one):
             fix = tuple(f"terms.{one.index}.{slot}=null" for slot in ("teacher", "signal"))
-            why = f"{objective.name} reads no teacher, so these fields would change nothing"
+            why = f"{one.objective.spec.name} reads no teacher, so these fields would change nothing"
             yield Finding(f"{one.where}.teacher", why, "remove teacher and signal", fix)
 
 
-def _teacher_is_read(recipe: Recipe, one: ResolvedTerm) -> Iterator[Finding]:
+def _teacher_is_read(teachers: Sequence[str], one: ResolvedTerm) -> Iterator[Finding]:
     objective, known = one.objective.spec, " or ".join(sorted(one.objective.spec.reads))
     if one.term.teacher is None or one.signal is None:
         missing = "teacher" if one.term.teacher is None else "signal"
         why = f"{objective.name} learns from a teacher's signal"
-        yield Finding(f"{one.where}.{missing}", why, f"name a teacher and {known}", _naming_both(recipe, one))
+        yield Finding(f"{one.where}.{missing}", why, f"name a teacher and {known}", _naming_both(teachers, one))
     elif one.signal.spec.name not in objective.reads:
         yield Finding(f"{one.where}.signal", f"{objective.name} cannot read {one.signal.spec.name}", f"it reads {known}")
 
 
-def _naming_both(recipe: Recipe, one: ResolvedTerm) -> tuple[str, ...]:
+def _naming_both(teachers: Sequence[str], one: ResolvedTerm) -> tuple[str, ...]:
     """Overrides that name what is missing: the first teacher, and a signal for the objective and all who take the term's."""
     readable = set(one.objective.spec.reads)
     for use in one.uses:
         own = use.op.spec.signals(use.op.params)
         readable &= own if own and not use.names_a_reading else readable
     signal = next((text for name, text in TYPED.items() if name in readable), "")
-    if not recipe.teachers or not (one.signal or signal):
+    if not teachers or not (one.signal or signal):
         return ()
-    teacher = () if one.term.teacher else (f"terms.{one.index}.teacher={next(iter(recipe.teachers))}",)
+    teacher = () if one.term.teacher else (f"terms.{one.index}.teacher={teachers[0]}",)
     return teacher if one.signal else (*teacher, f"terms.{one.index}.signal={signal}")
 
 
-def _uses_read(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _uses_read(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one in terms:
         for use in one.uses:
             yield from _reads(one, use)
@@ -105,4 +114,5 @@ def _answers_are_told(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator
             yield Finding(one.where, why, "name the key of the answers in data.answer_field")
 
 
-RULES: tuple[Rule, ...] = (_objective_reads, _uses_read, _one_want_each, _student_topk_is_logged, _answers_are_told)
+TERM_RULES: tuple[TermRule, ...] = (_objective_reads, _uses_read)
+RULES: tuple[Rule, ...] = (_is_read_by_somebody, _one_want_each, _student_topk_is_logged, _answers_are_told)

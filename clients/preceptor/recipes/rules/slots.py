@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.ops import Gradient, Kind
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules.finding import Finding, Rule
-from preceptor.recipes.schema import Recipe
+from preceptor.recipes.rules.finding import Finding, TermRule
 
 
-def _advantages(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _advantages(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one in terms:
         where, objective = f"{one.where}.advantage", one.objective.spec
         key = f"terms.{one.index}.advantage"
@@ -25,7 +24,7 @@ def _advantages(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Find
             yield Finding(one.advantage[0].where, why, "start with an advantage such as k1")
 
 
-def _preferences(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+def _preferences(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one in terms:
         name, preference = one.objective.spec.name, one.objective.spec.gradient is Gradient.PREFERENCE
         term = f"terms.{one.index}"
@@ -49,4 +48,4 @@ def _preferences(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Fin
                           (f"{term}.normaliser={fits}",))  # fmt: skip
 
 
-RULES: tuple[Rule, ...] = (_advantages, _preferences)
+TERM_RULES: tuple[TermRule, ...] = (_advantages, _preferences)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -178,6 +179,38 @@ def test_an_objective_of_another_schema_is_refused():
     with pytest.raises(InvalidArgument) as refused:
         objective_from_json(2, "{}")
     assert refused.value.field == "objective.schema"
+
+
+K1 = {"op": "k1", "params": {}}
+TERM = {
+    "name": "t", "on": "rollouts", "teacher": "tutor", "signal": {"op": "sampled", "params": {}},
+    "objective": {"op": "policy_gradient", "params": {}}, "token_weights": [], "sample_weights": [], "advantage": [K1],
+    "when": [], "pairs": None, "weight": 1.0, "normaliser": "rows",
+}  # fmt: skip
+
+
+def test_a_spec_that_keeps_the_linters_promises_is_taken():
+    assert objective_from_json(1, json.dumps({"temperature": 1.0, "terms": [TERM]})).terms[0].name == "t"
+
+
+@pytest.mark.parametrize(
+    ("broken", "field"),
+    [
+        ({"advantage": []}, "advantage"),
+        ({"advantage": [{"op": "scale", "params": {"by": 2.0}}]}, "advantage"),
+        ({"advantage": [{**K1, "teacher": "tutor", "signal": {"op": "entropy", "params": {}}}]}, "advantage.signal"),
+        ({"objective": {"op": "reverse_kl", "params": {}}}, "signal"),
+        ({"objective": {"op": "reverse_kl", "params": {}}, "teacher": None, "advantage": []}, "teacher"),
+        ({"objective": {"op": "dpo", "params": {}}, "advantage": [], "normaliser": "pairs"}, "pairs"),
+        ({"token_weights": [{"op": "entropy", "params": {}}]}, "token_weights"),
+        ({"token_weights": [{"op": "span", "params": {"wrong": 1}}]}, "token_weights.params.wrong"),
+        ({"objective": {"op": "reverse_lk", "params": {}}}, "objective"),
+    ],
+)
+def test_a_spec_that_no_recipe_compiles_to_is_refused_before_the_maths_meets_it(broken: dict[str, Any], field: str):
+    with pytest.raises(InvalidArgument) as refused:
+        objective_from_json(1, json.dumps({"temperature": 1.0, "terms": [TERM | broken]}))
+    assert refused.value.field == f"objective.json.terms[0].{field}"
 
 
 # ---------------------------------------------------------------- small parts
