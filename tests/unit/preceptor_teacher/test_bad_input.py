@@ -19,6 +19,7 @@ from preceptor_proto.v1 import common_pb2, teacher_pb2
 from tests.unit.preceptor_teacher.test_service import TOKENS, client_of, spec, teacher
 
 LONGEST, ITEMS, PADDED = 40, 3, 64
+SAMPLES, CANDIDATES = 6, 9  # of a row; less than the protocol allows, so that it is this teacher that refuses
 SHARE = {"context": [1, 2], "response": [3, 4]}
 DIGEST = "00" * 32
 
@@ -65,6 +66,19 @@ CASES = [
     Mistake("a list for each row", lists([1, 2], [])),
     Mistake("a list too few", lists([1]), BAD, f"{WHERE}want.candidates", "1 lists", "2 lists"),
     Mistake("a list too many", lists([1], [2], [3]), BAD, f"{WHERE}want.candidates", "3 lists", "2 lists"),
+    Mistake("a candidate less than a row may have", lists([*range(CANDIDATES - 1)], [])),
+    Mistake("as many candidates as a row may have", lists([], [*range(CANDIDATES)])),
+    Mistake(
+        "a candidate too many in one row",
+        lists([1], [*range(CANDIDATES + 1)]),
+        "UNSUPPORTED",
+        f"{WHERE}want.candidates",
+        "10",
+        "9",
+    ),
+    Mistake("a sample less than there can be", want(samples=SAMPLES - 1)),
+    Mistake("as many samples as there can be", want(samples=SAMPLES)),
+    Mistake("a sample too many", want(samples=SAMPLES + 1), "UNSUPPORTED", f"{WHERE}want.samples", "7", "6"),
     Mistake("the whole window", want(window=[0, 2])),
     Mistake("a window beyond the rows", want(window=[0, 3]), BAD, f"{WHERE}want.window", "0..3", "0 <= start <= end <= 2"),
     Mistake("a window backwards", want(window=[2, 1]), BAD, f"{WHERE}want.window", "2..1", "0 <= start <= end <= 2"),
@@ -130,7 +144,7 @@ def ids(values: list[int]) -> common_pb2.TokenIds:
 
 
 def want_message(signals: dict[str, Any]) -> common_pb2.Want:
-    plain = {name: value for name, value in signals.items() if name in ("sampled", "topk", "temperature")}
+    plain = {name: value for name, value in signals.items() if name in ("sampled", "topk", "samples", "temperature")}
     made = common_pb2.Want(**plain)
     if "window" in signals:
         made.window.start, made.window.end = signals["window"]
@@ -165,8 +179,9 @@ async def through_rest(http: httpx.AsyncClient, mistake: Mistake) -> tuple[int, 
 
 @pytest.mark.parametrize("door", ["grpc", "rest"])
 async def test_every_mistake_is_refused_by_code_field_value_and_limit_and_its_neighbour_is_not(door):
+    made = spec("fake", max_samples=SAMPLES, max_candidates_per_row=CANDIDATES)
     async with (
-        teacher(spec("fake"), max_sequence_tokens=LONGEST, max_batch_items=ITEMS) as house,
+        teacher(made, max_sequence_tokens=LONGEST, max_batch_items=ITEMS) as house,
         client_of(house) as client,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}") as http,
     ):

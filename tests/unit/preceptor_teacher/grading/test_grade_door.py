@@ -105,6 +105,25 @@ async def test_wrong_requests_are_refused_by_field_and_cost_nothing(name, option
         assert provider.provider.seen["chat"] == 0
 
 
+async def test_the_teacher_s_own_limits_of_grading_hold_at_their_edges_over_rest():
+    item = {"prompt": FIRST.prompt, "response": FIRST.worked}
+    async with (
+        judged(max_batch_items=3) as (house, _),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", trust_env=False, timeout=30) as http,
+    ):
+        for count, guidance, status, field in (
+            (2, 3999, 200, ""),
+            (3, 4000, 200, ""),
+            (4, 0, 413, "items"),
+            (1, 4001, 400, "spec.parameters_json.guidance"),
+        ):
+            body = {"teacher": "judge", "items": [item] * count, "parameters": {"guidance": "g" * guidance}}
+            reply = await http.post("/v1/grade", json=body)
+            assert (reply.status_code, reply.json().get("field", "")) == (status, field), reply.text[:300]
+            if status == 200:
+                assert [set(result) for result in reply.json()["results"]] == [{"verdict"}] * count
+
+
 async def test_overload_and_failures_are_outlasted():
     faults = FaultPlan(script=("server_error", "rate_limited", "server_error"))
     async with judged(faults=faults, max_concurrency=1) as (house, provider):

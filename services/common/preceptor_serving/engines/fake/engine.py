@@ -133,13 +133,14 @@ def _describe(ref: ModelRef, model: FakeModel, options: FakeOptions) -> ModelInf
 
 
 def _capabilities(options: FakeOptions) -> Capabilities:
+    most_candidates = options.max_candidates_per_row
     return Capabilities(
         sampled=True,
         max_topk=options.tokenizer_size,
-        max_candidates_per_row=options.tokenizer_size,
+        max_candidates_per_row=options.tokenizer_size if most_candidates is None else most_candidates,
         entropy=True,
         tail=True,
-        max_samples=4096,
+        max_samples=options.max_samples,
         hidden=True,
         next=True,
         deterministic=True,

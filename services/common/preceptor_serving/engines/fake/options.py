@@ -22,6 +22,8 @@ class FakeOptions:
     head_rows: int = 64
     states: int = 512
     max_sequence_tokens: int = 131_072
+    max_samples: int = 4096
+    max_candidates_per_row: int | None = None  # None: the whole vocabulary
     load_s: float = 0.0
     tokens_per_s: float = 0.0  # 0: no time passes
     rows_per_s: float = 0.0
