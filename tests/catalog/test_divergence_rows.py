@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from preceptor.recipes.ops import OPS
+from preceptor.recipes.ops.reverse_kl import ReverseKlParams
 from preceptor.recipes.ops.support import SupportParams
 from preceptor_student.monitors import Means, watch_rows
 from tests.unit.preceptor_student.scoring import loss_of, rows_of, table_scores
@@ -15,6 +16,7 @@ S, T = (0.6, 0.3, 0.1), (0.2, 0.3, 0.5)
 PEAKED = (0.97, 0.02, 0.01)
 OPSD = {"p": (0.5, 0.3, 0.2), "q": (0.7, 0.2, 0.1)}
 FULL = {"teacher_topk": 3, "sampled": False}
+BOTH = {"teacher_topk": 2, "sampled": False}
 RENORMALISED = {"sampled": False, "tail": False, "renormalise": True}
 STUDENT_TOP2 = {"student_topk": 2, "sampled": False, "tail": False}
 
@@ -34,6 +36,9 @@ VALUES = [
     ("sdpo: student's top 2 and a tail", "reverse_kl", {}, {"student_topk": 2, "sampled": False}, OPSD, 0.0920),
     ("sdpo: the same renormalised", "reverse_kl", {}, STUDENT_TOP2 | {"renormalise": True}, OPSD, 0.0595),
     ("gkd: a total variation of 0.4", "f_divergence", {"generator": "total_variation"}, FULL, {}, 0.4),
+    ("distillspec: accepted are 0.8 of all drafts", "f_divergence", {"generator": "total_variation"}, FULL,
+     {"p": (0.7, 0.2, 0.1), "q": (0.5, 0.3, 0.2)}, 0.2),
+    ("opsdc: a law of two tokens", "reverse_kl", {}, BOTH, {"p": (0.5, 0.5), "q": (0.9, 0.1)}, 0.5108),
     ("distillm: a skewed divergence of equal sides is zero", "skew_kl", {"direction": "reverse"}, FULL, {"q": S}, 0.0),
 ]  # fmt: skip
 
@@ -46,6 +51,12 @@ def rows(p, support: dict, q=T):
     logits = student.log().requires_grad_()
     scores = table_scores(teacher.log().numpy(), np.array([0]), params.teacher_topk, listed, sampled=bool(params.sampled))
     return rows_of(logits.log_softmax(-1), scores, params), logits
+
+
+def slope_of(op, found, logits, params=None) -> np.ndarray:
+    """The gradient of the divergence with respect to the row's logits."""
+    (slope,) = torch.autograd.grad(loss_of(op, found, params).sum(), logits)
+    return slope[0].numpy()
 
 
 @pytest.mark.parametrize(("row", "op", "params", "support", "sides", "value"), VALUES, ids=[one[0] for one in VALUES])
@@ -70,8 +81,26 @@ GRADIENTS = [
 )
 def test_the_logit_gradients_of_many_faces_opd(row, stop, support, teacher, wanted):
     found, logits = rows(S, support, teacher)
-    loss_of("reverse_kl", found, OPS["reverse_kl"].params(stop_gradient=stop)).sum().backward()
-    np.testing.assert_allclose(logits.grad[0].numpy(), wanted, atol=6e-5)
+    slope = slope_of("reverse_kl", found, logits, ReverseKlParams(stop_gradient=stop))
+    np.testing.assert_allclose(slope, wanted, atol=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("op", "weights"),
+    [("reverse_kl", (-2.099, -1.0, 0.609)), ("forward_kl", (1 / 3, 1.0, 5.0)), ("jsd", (-0.203, 0.0, 0.549))],
+    ids=lambda one: f"opd-plus: {one}" if isinstance(one, str) else "",
+)
+def test_the_divergences_descend_along_the_weighted_policy_gradients_of_opd_plus(op, weights):
+    """E_S[w grad log p_S] with the row's weights of the three tokens is minus the gradient of the divergence."""
+    found, logits = rows(S, FULL, T)
+    mean = sum(p * w for p, w in zip(S, weights, strict=True))
+    wanted = [-p * (w - mean) for p, w in zip(S, weights, strict=True)]
+    np.testing.assert_allclose(slope_of(op, found, logits), wanted, atol=2e-4)
+
+
+def test_opsdc_raises_what_the_concise_teacher_prefers():
+    found, logits = rows((0.5, 0.5), BOTH, (0.9, 0.1))
+    assert slope_of("reverse_kl", found, logits).tolist() == pytest.approx([-0.25 * np.log(9), 0.25 * np.log(9)])
 
 
 def test_the_overlap_ratio_of_rethinking_opd():

@@ -10,12 +10,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from preceptor.recipes.ops import OPS
 from preceptor.recipes.ops.group_relative import GroupRelativeParams
 from preceptor.recipes.ops.pass_rate import PassRateParams
 from preceptor.recipes.ops.perplexity import PerplexityParams
-from preceptor_student.objectives import ADVANTAGES, SAMPLE_WEIGHTS
+from preceptor_student.objectives import ADVANTAGES, SAMPLE_WEIGHTS, TOKEN_WEIGHTS
 from preceptor_student.objectives.kinds import Responses
+from preceptor_student.objectives.rows import TermRows
 from preceptor_student.objectives.samples import Sample
+from preceptor_student.objectives.student import Observed, StudentRows
 from tests.objectives.test_policy_gradients import JUDGED, expected, k1_term
 from tests.objectives.world import Rollout, gradient, loss_of, prepared, recipe, world
 
@@ -53,14 +56,18 @@ def test_minillm_length_normalised_reward_to_go():
     compiled = recipe(k1_term({"op": "reward_to_go", "params": {"include_current": False, "mean": True}}))
     ready, items = prepared(here, compiled, [Rollout(tokens)])
     sampled = items[0].scores["tutor"].sampled_r
+    assert sampled is not None
     sampled[:] = [float(rows[row, token]) + r[row] for row, token in enumerate(tokens)]
     from preceptor_student.collate import term_rows
     from preceptor_student.objectives.student import read_rows
     from preceptor_student.term_loss import advantage_of, term_batch
 
     part = term_batch(0, ready.terms[0], items, 0, ready.used_rows, rows)
+    assert part is not None
     views = [term_rows(read_rows(rows, part.lookup.asked), part.lookup.asked, None, part.pairs, place) for place in range(2)]
-    assert advantage_of(part.term.term, views).tolist() == pytest.approx([-0.4, 0.2, 0.0], abs=1e-12)
+    found = advantage_of(part.term.term, views)
+    assert found is not None
+    assert found.tolist() == pytest.approx([-0.4, 0.2, 0.0], abs=1e-12)
 
 
 def test_minillm_without_mixing_every_importance_weight_is_one():
@@ -112,7 +119,9 @@ def test_uni_opd_and_lightning_opd_advantages_are_bounded():
 
 
 def advantages(rewards, **params):
-    return ADVANTAGES["group_relative"].over_batch(rewards, ["g"] * len(rewards), GroupRelativeParams(**params))
+    over_batch = ADVANTAGES["group_relative"].over_batch
+    assert over_batch is not None
+    return over_batch(rewards, ["g"] * len(rewards), GroupRelativeParams(**params))
 
 
 def test_ovd_and_ropd_group_advantages():
@@ -132,10 +141,14 @@ def test_kdrl_and_dgrpo_without_spread_the_gradient_is_that_of_distillation_alon
     torch.testing.assert_close(both, gradient(here, loss_of(here, recipe(distil), group)), **CLOSE)
 
 
-def test_paced_weights():
+@pytest.mark.parametrize(
+    ("row", "power", "wanted"),
+    [("paced", 1.0, [0.0, 0.1875, 0.25, 0.1875, 0.0]), ("sc-sdpo", 0.5, [0.0, 0.4330, 0.5, 0.4330, 0.0])],
+)
+def test_weights_by_the_pass_rate(row, power, wanted):
     samples = [Sample("r", f"r/{g}", float(i < passed)) for g, passed in enumerate([0, 1, 2, 3, 4]) for i in range(4)]
-    weights = SAMPLE_WEIGHTS["pass_rate"](samples, PassRateParams(passed_at=1.0))
-    assert weights[::4] == pytest.approx([0.0, 0.1875, 0.25, 0.1875, 0.0])
+    weights = SAMPLE_WEIGHTS["pass_rate"](samples, PassRateParams(passed_at=1.0, solved=power, unsolved=power))
+    assert weights[::4] == pytest.approx(wanted, abs=5e-5), row
 
 
 def test_scope_opd_sample_weights():
@@ -184,7 +197,44 @@ def test_srpo_uniform_teacher_entropy_gives_weights_of_one():
     )
 
 
+@pytest.mark.parametrize("row", ["opsd-compacts-rlvr", "respec"])
+def test_only_rollouts_with_a_reward_are_distilled_and_the_mean_is_over_them(row):
+    here = world(5)
+    plain = {key: SRPO[key] for key in ("teacher", "signal", "objective")}
+    routed = plain | {"when": {"op": "reward_within", "params": {"at_least": 1.0}, **GRADED}}
+    batch = [Rollout(y, rewards={"judge": r}) for y, r in zip([(0, 1, 2), (2, 2, 1), (1, 1, 0)], (1.0, 0.0, 1.0), strict=True)]
+    found, wanted = loss_of(here, recipe(routed), batch), loss_of(here, recipe(plain), [batch[0], batch[2]])
+    assert float(wanted.detach()) > 1e-3
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    torch.testing.assert_close(gradient(here, found), gradient(here, wanted), **CLOSE)
+    assert float(loss_of(here, recipe(routed), batch[1:2]).detach()) == 0.0, row
+
+
 # ---------------------------------------------------------------- tokens
+
+
+def three_rows(student_entropies=(0.0, 0.0, 0.0), **about) -> TermRows:
+    """Rows of one response, of whose tokens the student is certain."""
+    none = torch.zeros(3)
+    student = StudentRows(none, none, none, none, Observed(torch.tensor(student_entropies), none, none))
+    owner_n, places_n = torch.zeros(3, dtype=torch.long), torch.arange(3)
+    counts_n = torch.ones(3, dtype=torch.bool)
+    return TermRows(student, places_n, owner_n=owner_n, row_n=places_n, counts_n=counts_n, **about)
+
+
+@pytest.mark.parametrize(
+    ("row", "op", "params", "log_ratios", "wanted"),
+    [
+        ("sdar", "sigmoid", {"centre": 0.0, "width": 0.2}, [0.0, 1.0, -1.0], [0.5, 0.993307, 0.006693]),
+        ("edge-opd", "within", {"at_least": 1e-9}, [-1.0, 0.0, 2.0], [0.0, 0.0, 1.0]),
+    ],
+)
+def test_gates_by_how_much_more_the_teacher_expects_a_token(row, op, params, log_ratios, wanted):
+    apply = TOKEN_WEIGHTS[op].apply
+    assert apply is not None
+    rows = three_rows(teacher_sampled_n=torch.tensor(log_ratios))
+    weights = apply(rows, torch.ones(3), OPS[op].params.model_validate({"of": "log_ratio", **params}))
+    assert weights.tolist() == pytest.approx(wanted, abs=1e-6), row
 
 
 def test_sdft_skipped_tokens_have_no_gradient_and_the_mean_is_over_the_others():
@@ -205,12 +255,8 @@ def test_ta_opd_keeps_the_row_of_the_largest_product():
     """Products 0.40, 0.27 and 0: a third of three rows is the first, although another has the largest divergence."""
     from preceptor.recipes.ops.top_fraction import TopFractionParams
     from preceptor_student.objectives import top_fraction
-    from preceptor_student.objectives.rows import TermRows
 
-    rows = TermRows(
-        None, None, owner_n=torch.zeros(3, dtype=torch.long), row_n=torch.arange(3), counts_n=torch.ones(3, dtype=torch.bool)
-    )
-    kept = top_fraction.apply(rows, torch.tensor([0.8 * 0.5, 0.3 * 0.9, 1.0 * 0.0]), TopFractionParams(fraction=1 / 3))
+    kept = top_fraction.apply(three_rows(), torch.tensor([0.8 * 0.5, 0.3 * 0.9, 1.0 * 0.0]), TopFractionParams(fraction=1 / 3))
     assert kept.tolist() == [1.0, 0.0, 0.0]
 
 
@@ -219,15 +265,8 @@ def test_fire_opd_weights():
     from preceptor.recipes.ops.relative import RelativeParams
     from preceptor.recipes.ops.spec import NoParams
     from preceptor_student.objectives import mean_one, relative
-    from preceptor_student.objectives.rows import TermRows
-    from preceptor_student.objectives.student import Observed, StudentRows
 
-    none = torch.zeros(3)
-    student = StudentRows(none, none, none, none, Observed(torch.tensor([2.0, 1.0, 0.0]), none, none))
-    rows = TermRows(
-        student, None, teacher_entropy_n=torch.tensor([0.0, 1.0, 2.0]), owner_n=torch.zeros(3, dtype=torch.long),
-        row_n=torch.arange(3), counts_n=torch.ones(3, dtype=torch.bool),
-    )  # fmt: skip
+    rows = three_rows(student_entropies=(2.0, 1.0, 0.0), teacher_entropy_n=torch.tensor([0.0, 1.0, 2.0]))
     weight = relative.apply(rows, torch.ones(3), RelativeParams(of="teacher_entropy", towards="small"))
     weight = relative.apply(rows, weight, RelativeParams(of="student_entropy"))
     assert weight.tolist() == pytest.approx([4.0, 2.25, 1.0])
@@ -259,13 +298,16 @@ def pair(student=(0.0, 0.0), reference=(0.0, 0.0), rows=(1, 1)):
     return [Responses(*side) for side in columns]
 
 
-@pytest.mark.parametrize("row", ["dpkd", "warmup-distill"])
-def test_dpo_starts_at_log_two(row):
+@pytest.mark.parametrize(
+    ("row", "beta", "margin", "loss"),
+    [("dpkd", 0.2, 0.0, 0.6931), ("warmup-distill", 0.2, 0.0, 0.6931), ("pbsd", 0.1, 0.0, 0.6931), ("pbsd", 0.1, 2.0, 0.5981)],
+)
+def test_dpo_starts_at_log_two_and_falls_with_the_margin(row, beta, margin, loss):
     from preceptor.recipes.ops.dpo import DpoParams
     from preceptor_student.objectives import dpo
 
-    chosen, rejected = pair(student=(-3.0, -1.0), reference=(-3.0, -1.0))
-    assert float(dpo.loss(chosen, rejected, DpoParams(beta=0.2))) == pytest.approx(0.693147, abs=1e-6), row
+    chosen, rejected = pair(student=(-3.0 + margin, -1.0), reference=(-3.0, -1.0))
+    assert float(dpo.loss(chosen, rejected, DpoParams(beta=beta))) == pytest.approx(loss, abs=5e-5), row
 
 
 @pytest.mark.parametrize(("gap", "loss"), [(0.0, 0.6931), (2.0, 0.1269)])
