@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from preceptor.errors import Corrupt, InvalidArgument, VersionGone
+from preceptor.errors import Conflict, Corrupt, InvalidArgument, VersionGone
 from preceptor.limits import check_name
 from preceptor.types import ModelRef
 from preceptor_serving.durable import write_file
@@ -60,7 +60,7 @@ def find_version(roots: Sequence[Path], ref: ModelRef) -> Version:
     for root in roots:
         if found := _folders_of(root, ref):
             _check_inside(*found, root=root)
-            return verify(next((one for one in found if _has_digest(one, digest)), found[0]), digest)
+            return verify(_named(found, digest), digest)
     where = ", ".join(map(str, roots)) or "no root"
     raise VersionGone(
         f"{ref.run} step {ref.step} of epoch {ref.epoch} is not under {where}",
@@ -82,8 +82,14 @@ def _folders_of(root: Path, ref: ModelRef) -> list[Path]:
     return [folder for folder in (own, *copies) if folder.is_dir()]
 
 
-def _has_digest(folder: Path, manifest_sha256: bytes) -> bool:
-    return hashlib.sha256(_read_manifest(folder)).digest() == manifest_sha256
+def _named(folders: Sequence[Path], manifest_sha256: bytes) -> Path:
+    """The folder whose manifest was asked for."""
+    digests = [hashlib.sha256(_read_manifest(folder)).digest() for folder in folders]
+    if manifest_sha256 in digests:
+        return folders[digests.index(manifest_sha256)]
+    raise Conflict(
+        f"{folders[0]} has another manifest", field="model.manifest_sha256", value=manifest_sha256.hex(), limit=digests[0].hex()
+    )
 
 
 def write_manifest(folder: Path) -> bytes:

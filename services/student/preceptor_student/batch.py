@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ def _item(message: student_pb2.TrainItem, head_rows: int, where: str) -> Item:
         _refuse(f"{where}.sequence", f"{len(positions_r)} rows", "response tokens after some context", "nothing to train on")
     if not (message.weight > 0 and math.isfinite(message.weight)):
         _refuse(f"{where}.weight", message.weight, "> 0", "leave out an item that weighs nothing")
-    listed = ragged_from_proto(message.student_topk, f"{where}.student_topk") if message.HasField("student_topk") else None
+    listed = _lists(message.student_topk, f"{where}.student_topk") if message.HasField("student_topk") else None
     by_source: dict[str, list[student_pb2.TeacherScores]] = {}
     for scores in message.scores:
         by_source.setdefault(scores.source, []).append(scores)
@@ -97,7 +98,7 @@ def _joined(
     columns = _Columns(len(targets_r), where)
     reward: float | None = None
     for part in parts:
-        own = ragged_from_proto(part.candidates, f"{where}.candidates") if part.HasField("candidates") else None
+        own = _lists(part.candidates, f"{where}.candidates") if part.HasField("candidates") else None
         reward = part.reward if part.HasField("reward") else reward
         if part.HasField("rows"):
             lists = own or _between(listed, part.rows.start, part.rows.count)
@@ -107,12 +108,23 @@ def _joined(
     return columns.scores(targets_r, reward)
 
 
-def _rows(message: common_pb2.Rows, offsets: NDArray[Any] | None, where: str) -> Rows:
-    """Rows that a caller sent: what cannot be read is his mistake, and nothing that was kept is broken."""
+@contextmanager
+def _sent() -> Generator[None]:
+    """What a caller sent and cannot be read is his mistake, and nothing that was kept is broken."""
     try:
-        return rows_from_proto(message, offsets, field=where)
+        yield
     except Corrupt as error:
         raise InvalidArgument(error.message, field=error.field, value=error.value, limit=error.limit) from None
+
+
+def _rows(message: common_pb2.Rows, offsets: NDArray[Any] | None, where: str) -> Rows:
+    with _sent():
+        return rows_from_proto(message, offsets, field=where)
+
+
+def _lists(message: common_pb2.CandidateIds, where: str) -> RaggedIds:
+    with _sent():
+        return ragged_from_proto(message, where)
 
 
 def _between(lists: RaggedIds | None, start: int, count: int) -> RaggedIds | None:

@@ -19,7 +19,6 @@ from preceptor.client import Connection, RolloutClient, Target
 from preceptor.client.rollout import Conversation, FailedRollout, Message, Prompt, user_says
 from preceptor.errors import (
     Conflict,
-    Corrupt,
     Fenced,
     InvalidArgument,
     PreceptorError,
@@ -331,7 +330,7 @@ async def test_versions_of_a_run_go_forward_and_are_what_their_manifest_says(tmp
         for wrong, error in [
             (old, Fenced),
             (replace(new, manifest_sha256=b"\1" * 32), Conflict),
-            (replace(restored, manifest_sha256=b"\1" * 32), Corrupt),
+            (replace(restored, manifest_sha256=b"\1" * 32), Conflict),
             (replace(new, step=9), VersionGone),
             (replace(new, run=""), InvalidArgument),
         ]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preceptor.errors import Corrupt, Exhausted, InvalidArgument, VersionGone
+from preceptor.errors import Conflict, Corrupt, Exhausted, InvalidArgument, VersionGone
 from preceptor.types import ModelRef
 from preceptor_serving.durable import new_folder, remove_leftovers, write_file
 from preceptor_serving.weights import find_version, verify, version_name, versions_folder, write_manifest
@@ -52,7 +52,7 @@ def test_a_run_that_is_no_name_never_becomes_a_path(run, tmp_path):
 
 def test_another_manifest_than_the_one_asked_for_is_refused(tmp_path):
     ref = version(tmp_path)
-    with pytest.raises(Corrupt, match="another manifest"):
+    with pytest.raises(Conflict, match="another manifest"):
         find_version([tmp_path], replace(ref, manifest_sha256=bytes(32)))
 
 

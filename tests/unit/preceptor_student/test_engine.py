@@ -374,7 +374,7 @@ def test_a_published_version_is_found_by_its_name_and_loads_as_the_same_weights(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.chat_template == (stepping.TINY / "student" / "chat_template.jinja").read_text()
     assert student.publish(student_pb2.PublishRequest(run="r", epoch=epoch)).model == reply.model
-    with pytest.raises(Corrupt):
+    with pytest.raises(Conflict):
         find_version([tmp_path], replace(ref, manifest_sha256=bytes(32)))
 
 
@@ -562,6 +562,8 @@ def test_a_row_that_is_scored_twice_is_refused(tmp_path):
         (lambda item: setattr(item, "weight", 0.0), "weight"),
         (lambda item: setattr(item, "source", "elsewhere"), "source"),
         (lambda item: item.sequence.segments[0].context.__setattr__("u32le", b"\xff\xff\0\0"), "sequence"),
+        (lambda item: item.student_topk.ClearField("offsets_u32le"), "student_topk.offsets_u32le"),
+        (lambda item: item.scores[0].candidates.SetInParent(), "scores[tutor].candidates.offsets_u32le"),
     ],
 )
 def test_an_item_that_makes_no_sense_is_refused_by_name_and_nothing_is_applied(spoiler, field, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preceptor.errors import Corrupt, DeadlineExceeded, Exhausted, PermissionDenied, VersionGone
+from preceptor.errors import Conflict, DeadlineExceeded, Exhausted, PermissionDenied, VersionGone
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.run_owner import FILE
@@ -142,7 +142,7 @@ async def test_a_dropped_version_is_forgotten_and_dropping_an_unknown_one_change
 async def test_only_files_that_the_manifest_names_are_loaded(tmp_path: Path) -> None:
     versions = await shelf(tmp_path, Engine())
     ref = published(tmp_path, 1)
-    with pytest.raises(Corrupt):
+    with pytest.raises(Conflict):
         await versions.find(replace(ref, manifest_sha256=bytes(32)), None)
     with pytest.raises(VersionGone):
         await versions.find(replace(ref, step=9), None)
