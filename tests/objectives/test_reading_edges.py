@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from preceptor.errors import InvalidArgument
+from preceptor.recipes.ops.spec import NoParams
 from preceptor.recipes.ops.support import SupportParams
-from preceptor_student.objectives import OBJECTIVES, support
+from preceptor_student.objectives import OBJECTIVES, hidden, support
 from preceptor_student.objectives.divergence import log_mixture, weighted_log
 from preceptor_student.objectives.signals import ItemScores
 from preceptor_student.objectives.student import Asked, read_rows
@@ -134,3 +135,13 @@ def test_absent_entries_and_tails_that_nobody_has_are_zero(tail):
     assert found.listed_ns.exp().tolist()[1] == pytest.approx([0.1, 0.2, 0.7])
     assert found.tail_n.tolist() == pytest.approx([np.log(0.7) if tail else 0.0, 0.0])
     assert found.observed.top_ids_nk.tolist() == [[0, 1], [2, 1]]
+
+
+def test_a_state_counts_where_its_row_was_scored_and_every_number_of_it_is_finite():
+    states_rh = np.array([[0.5, 1.0], [np.nan, 1.0], [0.5, np.inf], [0.5, 1.0]])
+    reply = ItemScores(np.array([True, True, True, False]), np.arange(4), hidden_rh=states_rh, head_sha256=b"head")
+    found = hidden.read(reply, NoParams())
+    assert found.valid_r.tolist() == [True, False, False, False]
+    assert found.hidden_rh is states_rh
+    assert found.head_sha256 == b"head"
+    assert hidden.read(replace(reply, hidden_rh=None), NoParams()).valid_r.tolist() == [False] * 4

@@ -604,6 +604,23 @@ def test_a_rewards_term_compares_groups_over_the_whole_step(tmp_path):
     assert abs(other.metrics["grad_norm"] - reply.metrics["grad_norm"]) > 1e-3
 
 
+def test_what_each_term_brings_adds_up_to_the_step(tmp_path):
+    first, second = TWO_TERMS
+    plain, _ = reply_to(made_items(1), tmp_path / "a", stepping.recipe(first, second), size=3)
+    twice, _ = reply_to(made_items(1), tmp_path / "b", stepping.recipe(first | {"weight": 1.0}, second), size=3)
+    for found in (plain.metrics, twice.metrics):
+        norms, shares, losses = (
+            [found[f"term.{name}.{figure}"] for name in ("reverse_kl", "forward_kl")]
+            for figure in ("gradient_norm", "gradient_share", "loss")
+        )
+        assert sum(losses) == pytest.approx(found["loss"])
+        assert shares == pytest.approx([norm / sum(norms) for norm in norms])
+        assert min(shares) > 0.01
+    for figure in ("loss", "gradient_norm"):
+        assert twice.metrics[f"term.reverse_kl.{figure}"] == pytest.approx(2 * plain.metrics[f"term.reverse_kl.{figure}"])
+        assert twice.metrics[f"term.forward_kl.{figure}"] == pytest.approx(plain.metrics[f"term.forward_kl.{figure}"])
+
+
 def test_ramps_move_with_the_step(tmp_path):
     ramp = {"schedule": "linear", "start": 1.0, "end": 0.0, "steps": 2}
     compiled = stepping.recipe(stepping.REVERSE_KL | {"weight": ramp}, optimizer={"learning_rate": 1e-3, "warmup_steps": 4})
