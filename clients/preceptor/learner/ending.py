@@ -59,7 +59,7 @@ def figures_of(plan: RunPlan, event: Mapping[str, Any]) -> dict[str, float]:
     metrics: Mapping[str, float | None] = event["metrics"]
     found = {name: value for name, metric in FIGURES.items() if (value := metrics.get(metric)) is not None}
     if (tokens := metrics.get("mean_response_tokens")) is not None:
-        found["length"] = tokens / max(slot.source.max_response_tokens for slot in plan.slots)
+        found["length"] = tokens / max(slot.source.longest_at(event["step"] - 1) for slot in plan.slots)
     if (repetition := event.get("repetition")) is not None:
         found["repetition"] = repetition
     return found

@@ -80,7 +80,7 @@ def generate_request(
         run=plan.run,
         step=index,
         prompts=groups,
-        sampling=rollout_pb2.Sampling(temperature=source.temperature, max_new_tokens=source.max_response_tokens),
+        sampling=rollout_pb2.Sampling(temperature=source.temperature, max_new_tokens=source.longest_at(index), stop=source.stop),
         seed=plan.seed,
         student_topk=source.student_topk,
         deterministic=plan.deterministic,

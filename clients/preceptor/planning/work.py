@@ -79,7 +79,7 @@ def tokens_of_bytes(count: float) -> Range:
 
 
 def _responses(slot: Slot, response_tokens: Range | None) -> Range:
-    most = slot.source.max_response_tokens
+    most = slot.source.longest
     return Range(1, most) if response_tokens is None else Range(min(response_tokens.low, most), min(response_tokens.high, most))
 
 

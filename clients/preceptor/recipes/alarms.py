@@ -43,7 +43,7 @@ class Alarms(BaseModel):
     model_config = FROZEN
 
     length: AlarmRule | None = AlarmRule(above=0.98)
-    """Mean response tokens as a share of the longest `max_response_tokens`."""
+    """Mean response tokens as a share of the longest `horizon` of the step, or `max_response_tokens`."""
 
     truncated: AlarmRule | None = AlarmRule(above=0.9)
     """Share of the step's rollouts that ended at that limit."""

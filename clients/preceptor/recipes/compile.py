@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
 from preceptor.recipes.resolve import ResolvedTerm, resolve_term
 from preceptor.recipes.run_config import RunConfig
+from preceptor.recipes.schedules import Number, at_step, ends
 from preceptor.recipes.schema import OpUse, Recipe
 from preceptor.types import TailOf, Want
 
@@ -57,6 +59,17 @@ class SourcePlan:
     temperature: float
     student_topk: int
     policy_json: str
+    horizon: Number | None = None
+    stop: tuple[str, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that a rollout of any step has."""
+        return self.max_response_tokens if self.horizon is None else math.floor(max(ends(self.horizon)))
+
+    def longest_at(self, index: int) -> int:
+        """Most tokens that a rollout has which makes step `index` + 1."""
+        return self.max_response_tokens if self.horizon is None else math.floor(at_step(self.horizon, index + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,8 @@ def _source_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> So
         temperature=recipe.temperature,
         student_topk=max((one.needs.student_topk for term in terms if name in term.sources for one in term.readings), default=0),
         policy_json=_policy_json(recipe, name),
+        horizon=source.horizon,
+        stop=source.stop,
     )
 
 

@@ -98,5 +98,6 @@ def _told(ge: float, gt: float, le: float, lt: float) -> str:
 
 
 Positive = Annotated[Number, AfterValidator(within(gt=0.0))]
+AtLeastOne = Annotated[Number, AfterValidator(within(ge=1.0))]
 NotNegative = Annotated[Number, AfterValidator(within(ge=0.0))]
 OpenUnit = Annotated[Number, AfterValidator(within(gt=0.0, lt=1.0))]

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 
 from preceptor.recipes.alarms import Alarms, EarlyStop
 from preceptor.recipes.copies import Copy, as_copy
-from preceptor.recipes.schedules import FROZEN, NotNegative, Number
+from preceptor.recipes.schedules import FROZEN, AtLeastOne, NotNegative, Number
 from preceptor.recipes.views import check_view
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -99,6 +99,14 @@ class Source(BaseModel):
 
     max_response_tokens: int = Field(ge=1, le=1_048_576)
     """A rollout without an end-of-sequence token stops after this many tokens; then it counts as truncated."""
+
+    horizon: AtLeastOne | None = None
+    """Only the first so many tokens of a rollout are drawn, scored and trained on; a ramp makes rollouts longer, or shorter,
+    from step to step. Parts of a token are dropped; a rollout that ends there counts as truncated.
+    Unset: `max_response_tokens`."""
+
+    stop: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = Field(default=(), max_length=64)
+    """A rollout ends early with the token that completes one of these texts; such a rollout does not count as truncated."""
 
 
 class Teacher(BaseModel):

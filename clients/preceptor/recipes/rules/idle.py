@@ -9,6 +9,7 @@ from preceptor.recipes.ops.ratios import AgainstDrawn
 from preceptor.recipes.resolve import ResolvedOp, ResolvedTerm
 from preceptor.recipes.rules import names
 from preceptor.recipes.rules.finding import Finding, Rule
+from preceptor.recipes.schedules import ends
 from preceptor.recipes.schema import STUDENT, Recipe
 
 SELECTS = ("positions", "span")
@@ -64,7 +65,15 @@ def _needs_own_draw(op: ResolvedOp) -> bool:
     return op.spec.name == "freshness" or (isinstance(op.params, AgainstDrawn) and op.params.against == "policy")
 
 
+def _horizons(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for name, source in recipe.sources.items():
+        if source.horizon is not None and max(ends(source.horizon)) > source.max_response_tokens:
+            why = f"it reaches {max(ends(source.horizon)):g} tokens, and a rollout stops after {source.max_response_tokens}"
+            yield Finding(f"sources.{name}.horizon", why, "make it shorter, or max_response_tokens larger")
+
+
 RULES: tuple[Rule, ...] = (
+    _horizons,
     _parameters,
     _weights_to_work_on,
     _rollouts_can_be_stale,

@@ -24,6 +24,7 @@ from preceptor.journal import (
 )
 from preceptor.learner import Lane, Memory, RunFolder, Stage, next_work
 from preceptor.learner.data import evaluation_items, training_answers, training_prompts
+from preceptor.learner.ending import figures_of
 from preceptor.learner.events import EventLog, StepTimes
 from preceptor.learner.join import batch_of, item_tokens, micro_batches
 from preceptor.learner.plan import RunPlan
@@ -175,6 +176,24 @@ def test_weights_older_than_the_steps_are_refused_by_the_request_itself() -> Non
     assert generate_request(todo, own, 2, []).write_logs
     assert not generate_request(todo, shown, 2, []).HasField("min_weight_step")
     assert not generate_request(todo, shown, 2, []).write_logs, "nobody scores them"
+
+
+PROGRESSIVE = {"schedule": "linear", "start": 2.0, "end": 8.0, "steps": 4}
+
+
+@pytest.mark.parametrize(("horizon", "longest"), [(None, [9] * 6), (4, [4] * 6), (PROGRESSIVE, [2, 3, 5, 6, 8, 8])])
+def test_a_sources_horizon_and_early_stop_are_asked_for_at_each_step(horizon: object, longest: list[int]) -> None:
+    raw = two_sources()
+    raw["sources"]["own"] |= {"horizon": horizon, "stop": ["\n", "."]}  # type: ignore[index]
+    todo = plan(raw)
+    asked = [generate_request(todo, todo.slots[0], index, []).sampling for index in range(6)]
+    assert [one.max_new_tokens for one in asked] == longest
+    assert {tuple(one.stop) for one in asked} == {("\n", ".")}
+    assert todo.slots[0].source.longest == max(longest)
+    other = generate_request(todo, todo.slots[1], 0, []).sampling
+    assert (other.max_new_tokens, list(other.stop)) == (5, [])
+    told = [figures_of(todo, {"step": index + 1, "metrics": {"mean_response_tokens": 1.0}}) for index in range(6)]
+    assert [one["length"] for one in told] == [1 / max(5, most) for most in longest]
 
 
 def test_a_call_stays_within_what_a_service_takes_at_once() -> None:
