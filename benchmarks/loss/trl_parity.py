@@ -29,6 +29,11 @@ OURS: dict[float, tuple[Summand, DivergenceParams]] = {
 }
 
 
+def environment() -> Path:
+    """The interpreter of TRL's environment; raises `CalledProcessError` where it cannot be installed."""
+    return interpreter_of(HOME, PINNED)
+
+
 def worst_difference() -> dict[float, float]:
     """beta -> the largest difference in the loss of a row or an entry of its gradient."""
     rng = np.random.default_rng(0)
@@ -37,7 +42,7 @@ def worst_difference() -> dict[float, float]:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
         np.savez(source, student=student, teacher=teacher, betas=np.array(list(OURS)))
         side = Path(__file__).with_name("trl_side.py")
-        subprocess.run([str(interpreter_of(HOME, PINNED)), str(side), str(source), str(target)], check=True)
+        subprocess.run([str(environment()), str(side), str(source), str(target)], check=True)
         theirs = dict(np.load(target))
     return {beta: _difference(beta, student, teacher, theirs) for beta in OURS}
 
