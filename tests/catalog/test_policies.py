@@ -115,6 +115,20 @@ def test_uni_opd_and_lightning_opd_advantages_are_bounded():
     assert clipped == pytest.approx([-0.5, 0.0, 1.0], abs=1e-12)
 
 
+def test_popd_grows_the_horizon_and_truncated_responses_keep_their_weight():
+    """Index 50 of 100 lies half way; a response that its horizon cut counts like one that ended."""
+    ramp = {"schedule": "linear", "start": 1000, "end": 16_000, "steps": 100}
+    grown = recipe(k1_term(), sources={"rollouts": {"max_response_tokens": 16_000, "samples_per_prompt": 2, "horizon": ramp}})
+    assert [grown.sources["rollouts"].longest_at(index) for index in (0, 50, 100, 150)] == [1000, 8500, 16_000, 16_000]
+    here = world(7)
+    slopes = [
+        gradient(here, loss_of(here, recipe(k1_term()), [Rollout((0, 1, 2), truncated=cut), Rollout((2, 1, 0))]))
+        for cut in (False, True)
+    ]
+    torch.testing.assert_close(*slopes, **CLOSE)
+    assert float(slopes[0].abs().max()) > 1e-3
+
+
 # ---------------------------------------------------------------- rewards
 
 
