@@ -16,6 +16,7 @@ PreceptorError
 ├── BudgetSpent                       what a provider may cost has been spent; the operator raises the budget
 ├── Unavailable (ConnectionError)     starting, draining or degraded; try again
 │   └── EngineFailed                  the engine process died under this request; it is being restarted
+├── EnvironmentFailed                 what answers the student between turns raised under this rollout
 ├── DeadlineExceeded (TimeoutError)
 ├── Cancelled
 ├── Corrupt (ValueError)              stored or received bytes break the protocol
@@ -57,6 +58,7 @@ class ErrorCode(StrEnum):
     MISSING_EXTRA = "MISSING_EXTRA"
     INTERNAL = "INTERNAL"
     BUDGET_SPENT = "BUDGET_SPENT"
+    ENVIRONMENT_FAILED = "ENVIRONMENT_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ CODES: dict[ErrorCode, CodeSpec] = {
     ErrorCode.MISSING_EXTRA: CodeSpec("FAILED_PRECONDITION", 501, retryable=False),
     ErrorCode.INTERNAL: CodeSpec("INTERNAL", 500, retryable=False),
     ErrorCode.BUDGET_SPENT: CodeSpec("FAILED_PRECONDITION", 402, retryable=False),
+    ErrorCode.ENVIRONMENT_FAILED: CodeSpec("FAILED_PRECONDITION", 502, retryable=False),
 }
 
 MAX_SHOWN_VALUE_CHARS = 120
@@ -202,6 +205,10 @@ class Unavailable(PreceptorError, ConnectionError):
 
 class EngineFailed(Unavailable):
     code = ErrorCode.ENGINE_FAILED
+
+
+class EnvironmentFailed(PreceptorError):
+    code = ErrorCode.ENVIRONMENT_FAILED
 
 
 class DeadlineExceeded(PreceptorError, TimeoutError):

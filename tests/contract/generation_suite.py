@@ -68,7 +68,7 @@ class Stream:
         by_name: dict[tuple[int, int], list[chunks.Chunk]] = {}
         for chunk in self.chunks:
             by_name.setdefault((chunk.id.prompt, chunk.id.sample), []).append(chunk)
-        joined = {name: chunks.joined(parts, self.contexts[name[0]]) for name, parts in by_name.items()}
+        joined = {name: chunks.joined(parts, chunks.turn_of(parts, self.contexts[name[0]])) for name, parts in by_name.items()}
         return {name: wire.rollout_from_proto(one) for name, one in joined.items()}
 
 

@@ -8,10 +8,11 @@ async with AsyncRolloutClient("127.0.0.1:50052") as rollout:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from preceptor import wire
 from preceptor.client.channel import Target
@@ -40,6 +41,13 @@ class Conversation:
 
     messages: tuple[Message, ...]
     add_generation_prompt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AfterReply:
+    """Behind a reply of the student, for callers who play the environment: the ids between it and the next reply."""
+
+    messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,17 @@ class Prompt:
     first_sample: int = 0
     attempt: int = 0
     teacher_context: Ids | None = None  # what the teacher of a policy reads instead of `context`
+    first_row: int = 0  # response tokens in `context`, where the caller plays the environment: draws go on behind them
+    task: Mapping[str, Any] | None = None  # what an environment is told of this prompt
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentUse:
+    """Who answers between turns, by the operator's name for it, and how far."""
+
+    name: str
+    max_turns: int = 8  # replies of the student
+    max_observation_tokens: int = 256  # of one answer, as rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,7 @@ class GenerateOptions:
     job: str = ""
     min_weight_step: int | None = None
     policy: BehaviourSpec | None = None  # None: the student alone
+    environment: EnvironmentUse | None = None  # None: one turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +138,9 @@ class RolloutInfo:
 
     student: ModelInfo
     eos_ids: tuple[int, ...]
+
+
+RenderInput = str | Conversation | AfterReply
 
 
 def user_says(text: str) -> Conversation:
@@ -141,7 +164,7 @@ class AsyncRolloutClient(Connected):
         reply = await self.connection.call(self._describe, rollout_pb2.RolloutDescribeRequest(), deadline_s=deadline_s)
         return RolloutInfo(wire.model_info_from_proto(reply.student), tuple(reply.eos_ids))
 
-    async def render(self, items: Iterable[str | Conversation], *, deadline_s: float | None = None) -> Rendered:
+    async def render(self, items: Iterable[RenderInput], *, deadline_s: float | None = None) -> Rendered:
         """Token ids of texts, as they stand, and of conversations."""
         request = rollout_pb2.RenderRequest(items=[_item(item) for item in items])
         reply = await self.connection.call(self._render, request, deadline_s=deadline_s)
@@ -181,7 +204,7 @@ class RolloutClient:
         """As `AsyncRolloutClient.describe`."""
         return self._loop.run(lambda: self._client.describe(deadline_s=deadline_s))
 
-    def render(self, items: Iterable[str | Conversation], *, deadline_s: float | None = None) -> Rendered:
+    def render(self, items: Iterable[RenderInput], *, deadline_s: float | None = None) -> Rendered:
         """As `AsyncRolloutClient.render`."""
         return self._loop.run(lambda: self._client.render(items, deadline_s=deadline_s))
 
@@ -231,6 +254,7 @@ def generate_request(prompts: Iterable[Prompt], options: GenerateOptions) -> rol
         job=options.job,
         min_weight_step=options.min_weight_step,
         policy_json=options.policy.to_json() if options.policy else "",
+        environment=_environment(options.environment) if options.environment else None,
     )
     for one in prompts:
         request.prompts.add(
@@ -240,6 +264,8 @@ def generate_request(prompts: Iterable[Prompt], options: GenerateOptions) -> rol
             first_sample=one.first_sample,
             attempt=one.attempt,
             teacher_context=None if one.teacher_context is None else wire.ids_to_proto(one.teacher_context),
+            first_row=one.first_row,
+            task_json="" if one.task is None else json.dumps(one.task),
         )
     return request
 
@@ -251,12 +277,19 @@ def read_outcome(reply: rollout_pb2.GenerateReply) -> Outcome:
     return wire.rollout_from_proto(reply.rollout)
 
 
-def _item(item: str | Conversation) -> rollout_pb2.RenderItem:
+def _environment(use: EnvironmentUse) -> rollout_pb2.EnvironmentUse:
+    return rollout_pb2.EnvironmentUse(name=use.name, max_turns=use.max_turns, max_observation_tokens=use.max_observation_tokens)
+
+
+def _item(item: str | Conversation | AfterReply) -> rollout_pb2.RenderItem:
     if isinstance(item, str):
         return rollout_pb2.RenderItem(text=item)
-    conversation = rollout_pb2.Conversation(add_generation_prompt=item.add_generation_prompt)
+    opens_reply = isinstance(item, AfterReply) or item.add_generation_prompt
+    conversation = rollout_pb2.Conversation(add_generation_prompt=opens_reply)
     for message in item.messages:
         conversation.messages.add(role=message.role, content=message.content)
+    if isinstance(item, AfterReply):
+        return rollout_pb2.RenderItem(after_reply=conversation)
     return rollout_pb2.RenderItem(conversation=conversation)
 
 

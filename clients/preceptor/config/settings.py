@@ -186,6 +186,12 @@ class RolloutSettings(SequenceSettings):
     teacher: Text | None = None
     """gRPC address of the teacher service that behaviour policies ask, several with commas; unset: such policies are refused."""
 
+    environments: Text = "{}"
+    """Who may answer the student between turns: {"NAME": {"kind": KIND, "options": {...}}}; requests choose one by its name."""
+
+    environment_step_s: float = Field(default=30.0, gt=0)
+    """What an environment may take for one answer; a rollout whose environment takes longer fails."""
+
     teacher_api_key: SecretStr | None = None
     """Key that is sent to that teacher; what policies score is charged to its tenant."""
 

@@ -65,3 +65,4 @@ class Rollout:
     model: ModelRef
     student_topk: RaggedIds | None = None
     text: str = ""
+    reward: float | None = None  # what the environment gave

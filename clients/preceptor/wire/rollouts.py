@@ -72,6 +72,8 @@ def rollout_to_proto(rollout: Rollout) -> rollout_pb2.RolloutResult:
     )
     if rollout.student_topk is not None:
         message.student_topk.CopyFrom(ragged_to_proto(rollout.student_topk))
+    if rollout.reward is not None:
+        message.reward = rollout.reward
     return message
 
 
@@ -85,4 +87,5 @@ def rollout_from_proto(message: rollout_pb2.RolloutResult) -> Rollout:
         model=model_ref_from_proto(message.model),
         student_topk=ragged_from_proto(message.student_topk) if message.HasField("student_topk") else None,
         text=message.text,
+        reward=message.reward if message.HasField("reward") else None,
     )

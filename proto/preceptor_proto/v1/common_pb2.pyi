@@ -84,6 +84,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MISSING_EXTRA: _ClassVar[ErrorCode]
     INTERNAL: _ClassVar[ErrorCode]
     BUDGET_SPENT: _ClassVar[ErrorCode]
+    ENVIRONMENT_FAILED: _ClassVar[ErrorCode]
 
 class ServiceState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -145,6 +146,7 @@ CORRUPT: ErrorCode
 MISSING_EXTRA: ErrorCode
 INTERNAL: ErrorCode
 BUDGET_SPENT: ErrorCode
+ENVIRONMENT_FAILED: ErrorCode
 SERVICE_STATE_UNSPECIFIED: ServiceState
 SERVICE_STATE_LOADING: ServiceState
 SERVICE_STATE_READY: ServiceState

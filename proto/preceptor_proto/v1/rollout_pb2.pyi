@@ -51,12 +51,14 @@ class Conversation(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., add_generation_prompt: bool = ...) -> None: ...
 
 class RenderItem(_message.Message):
-    __slots__ = ("conversation", "text")
+    __slots__ = ("conversation", "text", "after_reply")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_REPLY_FIELD_NUMBER: _ClassVar[int]
     conversation: Conversation
     text: str
-    def __init__(self, conversation: _Optional[_Union[Conversation, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
+    after_reply: Conversation
+    def __init__(self, conversation: _Optional[_Union[Conversation, _Mapping]] = ..., text: _Optional[str] = ..., after_reply: _Optional[_Union[Conversation, _Mapping]] = ...) -> None: ...
 
 class RenderRequest(_message.Message):
     __slots__ = ("items",)
@@ -115,23 +117,37 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., extra_stop_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ...) -> None: ...
 
 class GeneratePrompt(_message.Message):
-    __slots__ = ("prompt", "context", "samples", "first_sample", "attempt", "teacher_context")
+    __slots__ = ("prompt", "context", "samples", "first_sample", "attempt", "teacher_context", "first_row", "task_json")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     FIRST_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TEACHER_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
+    TASK_JSON_FIELD_NUMBER: _ClassVar[int]
     prompt: int
     context: _common_pb2.TokenIds
     samples: int
     first_sample: int
     attempt: int
     teacher_context: _common_pb2.TokenIds
-    def __init__(self, prompt: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., samples: _Optional[int] = ..., first_sample: _Optional[int] = ..., attempt: _Optional[int] = ..., teacher_context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ...) -> None: ...
+    first_row: int
+    task_json: str
+    def __init__(self, prompt: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., samples: _Optional[int] = ..., first_sample: _Optional[int] = ..., attempt: _Optional[int] = ..., teacher_context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., first_row: _Optional[int] = ..., task_json: _Optional[str] = ...) -> None: ...
+
+class EnvironmentUse(_message.Message):
+    __slots__ = ("name", "max_turns", "max_observation_tokens")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MAX_TURNS_FIELD_NUMBER: _ClassVar[int]
+    MAX_OBSERVATION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    max_turns: int
+    max_observation_tokens: int
+    def __init__(self, name: _Optional[str] = ..., max_turns: _Optional[int] = ..., max_observation_tokens: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("run", "step", "prompts", "sampling", "seed", "student_topk", "deterministic", "write_logs", "job", "min_weight_step", "policy_json")
+    __slots__ = ("run", "step", "prompts", "sampling", "seed", "student_topk", "deterministic", "write_logs", "job", "min_weight_step", "policy_json", "environment")
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +159,7 @@ class GenerateRequest(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     MIN_WEIGHT_STEP_FIELD_NUMBER: _ClassVar[int]
     POLICY_JSON_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     run: str
     step: int
     prompts: _containers.RepeatedCompositeFieldContainer[GeneratePrompt]
@@ -154,10 +171,11 @@ class GenerateRequest(_message.Message):
     job: str
     min_weight_step: int
     policy_json: str
-    def __init__(self, run: _Optional[str] = ..., step: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[GeneratePrompt, _Mapping]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., student_topk: _Optional[int] = ..., deterministic: bool = ..., write_logs: bool = ..., job: _Optional[str] = ..., min_weight_step: _Optional[int] = ..., policy_json: _Optional[str] = ...) -> None: ...
+    environment: EnvironmentUse
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[GeneratePrompt, _Mapping]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., student_topk: _Optional[int] = ..., deterministic: bool = ..., write_logs: bool = ..., job: _Optional[str] = ..., min_weight_step: _Optional[int] = ..., policy_json: _Optional[str] = ..., environment: _Optional[_Union[EnvironmentUse, _Mapping]] = ...) -> None: ...
 
 class RolloutResult(_message.Message):
-    __slots__ = ("id", "sequence", "behaviour", "student_topk", "finish_reason", "text", "model")
+    __slots__ = ("id", "sequence", "behaviour", "student_topk", "finish_reason", "text", "model", "reward")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOUR_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +183,7 @@ class RolloutResult(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
     id: _common_pb2.RolloutId
     sequence: _common_pb2.Sequence
     behaviour: _common_pb2.Behaviour
@@ -172,7 +191,8 @@ class RolloutResult(_message.Message):
     finish_reason: _common_pb2.FinishReason
     text: str
     model: _common_pb2.ModelRef
-    def __init__(self, id: _Optional[_Union[_common_pb2.RolloutId, _Mapping]] = ..., sequence: _Optional[_Union[_common_pb2.Sequence, _Mapping]] = ..., behaviour: _Optional[_Union[_common_pb2.Behaviour, _Mapping]] = ..., student_topk: _Optional[_Union[_common_pb2.CandidateIds, _Mapping]] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., text: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
+    reward: float
+    def __init__(self, id: _Optional[_Union[_common_pb2.RolloutId, _Mapping]] = ..., sequence: _Optional[_Union[_common_pb2.Sequence, _Mapping]] = ..., behaviour: _Optional[_Union[_common_pb2.Behaviour, _Mapping]] = ..., student_topk: _Optional[_Union[_common_pb2.CandidateIds, _Mapping]] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., text: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., reward: _Optional[float] = ...) -> None: ...
 
 class GenerateReply(_message.Message):
     __slots__ = ("rollout", "failure")

@@ -88,13 +88,18 @@ def response_of(chunk: Chunk) -> common_pb2.Segment:
     return chunk.sequence.segments[0]
 
 
-def joined(chunks: Sequence[Chunk], context: common_pb2.TokenIds) -> rollout_pb2.RolloutResult:
-    """The whole rollout that its chunks make up, byte for byte."""
+def turn_of(chunks: Sequence[Chunk], context: common_pb2.TokenIds) -> list[common_pb2.Segment]:
+    """What was read, and the response that these chunks make up."""
+    response = common_pb2.TokenIds(u32le=b"".join(response_of(chunk).response.u32le for chunk in chunks))
+    return [common_pb2.Segment(context=context), common_pb2.Segment(response=response)]
+
+
+def joined(chunks: Sequence[Chunk], segments: Sequence[common_pb2.Segment]) -> rollout_pb2.RolloutResult:
+    """The whole rollout that its chunks, of all turns, make up, byte for byte."""
     whole = Chunk()
     whole.CopyFrom(chunks[-1])
-    response = common_pb2.TokenIds(u32le=b"".join(response_of(chunk).response.u32le for chunk in chunks))
     del whole.sequence.segments[:]
-    whole.sequence.segments.extend([common_pb2.Segment(context=context), common_pb2.Segment(response=response)])
+    whole.sequence.segments.extend(segments)
     for column in COLUMNS:
         setattr(whole.behaviour, column, b"".join(getattr(chunk.behaviour, column) for chunk in chunks))
     if whole.HasField("student_topk"):

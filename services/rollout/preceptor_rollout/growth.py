@@ -55,8 +55,9 @@ class Growth:
         self._student, self._request, self._chunk_tokens = student, request, chunk_tokens
         self._rule = SamplingRule.of(request.sampling)
         self._stops = StopRules.of(request.sampling, student.eos_ids)
-        named = zip(rollouts_of(request), read_contexts(request), strict=True)
-        self._rows = [Row(rollout, context) for rollout, context in named]
+        first_rows = (prompt.first_row for prompt in request.prompts for _ in range(prompt.samples))
+        named = zip(rollouts_of(request), read_contexts(request), first_rows, strict=True)
+        self._rows = [Row(rollout, context, first_row) for rollout, context, first_row in named]
         self._guide = Guide(request, student.vocabulary.size)
         contexts = [wire.ids_from_proto(prompt.context) for prompt in request.prompts]
         self._decoder = Decoder(student.model, contexts, [prompt.samples for prompt in request.prompts])
@@ -92,7 +93,8 @@ class Growth:
     def _chance(self, position: int) -> Chance:
         names = [row.rollout for row in self._rows]
         prompts, samples = np.array([name.prompt for name in names]), np.array([name.sample for name in names])
-        return Chance(self._request.seed, self._request.step, prompts, samples, np.full(len(names), position))
+        positions = position + np.array([row.first_row for row in self._rows])
+        return Chance(self._request.seed, self._request.step, prompts, samples, positions)
 
     def _read(self, logits_bv: Tensor, chance: Chance) -> Reading:
         if not bool(logits_bv.amax(-1).isfinite().all()):
@@ -111,7 +113,7 @@ class Growth:
             if not row.open:
                 continue
             row.ids.append(newest_b[index])
-            reason = self._stops.ends(row.ids, self._student.vocabulary.decode)
+            reason = self._stops.ends(row.ids, self._student.vocabulary.decode, row.first_row)
             if reason is not None:
                 row.open = False
                 chunks.append(self._chunk(index, reason))

@@ -33,6 +33,7 @@ class Row:
 
     rollout: RolloutId
     teacher_context: Ids  # what the policy's teacher reads before the response
+    first_row: int = 0  # response tokens of the turns before
     ids: list[int] = field(default_factory=list)  # the response so far
     open: bool = True
 

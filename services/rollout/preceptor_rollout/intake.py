@@ -9,6 +9,7 @@ from preceptor.errors import InvalidArgument, TooLarge, Unsupported
 from preceptor.names import U32_END
 from preceptor.types import ModelInfo
 from preceptor_proto.v1 import rollout_pb2
+from preceptor_rollout.environments.intake import check_turns, observed_tokens
 from preceptor_rollout.units import Prompt
 
 
@@ -18,6 +19,7 @@ class Bounds:
 
     max_rollouts: int
     max_sequence_tokens: int
+    environments: tuple[str, ...] = ()
 
 
 def check_request(request: rollout_pb2.GenerateRequest, info: ModelInfo, bounds: Bounds, *, has_logs: bool) -> None:
@@ -33,10 +35,12 @@ def check_request(request: rollout_pb2.GenerateRequest, info: ModelInfo, bounds:
             limit=f"<= {bounds.max_rollouts} rollouts",
             hint="send several smaller requests",
         )
+    check_turns(request, info, bounds.environments)
     longest = min(bounds.max_sequence_tokens, info.capabilities.max_sequence_tokens)
     names: dict[tuple[int, int], int] = {}
     for index, prompt in enumerate(request.prompts):
-        _check_prompt(prompt, f"prompts[{index}]", info, longest, request.sampling.max_new_tokens)
+        new_tokens = request.sampling.max_new_tokens - prompt.first_row + observed_tokens(request)
+        _check_prompt(prompt, f"prompts[{index}]", info, longest, new_tokens)
         _check_names(prompt, index, names)
 
 
@@ -70,15 +74,15 @@ def _check_sampling(sampling: rollout_pb2.Sampling, info: ModelInfo) -> None:
             _refuse(f"sampling.extra_stop_ids[{index}]", token, f"< {info.tokenizer_size}")
 
 
-def _check_prompt(prompt: Prompt, field: str, info: ModelInfo, longest: int, max_new_tokens: int) -> None:
+def _check_prompt(prompt: Prompt, field: str, info: ModelInfo, longest: int, new_tokens: int) -> None:
     ids = wire.ids_from_proto(prompt.context, f"{field}.context")
     if not len(ids):
         _refuse(f"{field}.context", "0 tokens", ">= 1 token: nothing would predict the first one")
-    if len(ids) + max_new_tokens > longest:
+    if len(ids) + new_tokens > longest:
         raise TooLarge(
-            f"{field}: {len(ids)} prompt tokens and {max_new_tokens} new ones exceed {longest}",
+            f"{field}: {len(ids)} prompt tokens and {new_tokens} new ones exceed {longest}",
             field=f"{field}.context" if len(ids) >= longest else "sampling.max_new_tokens",
-            value=f"{len(ids)} + {max_new_tokens} tokens",
+            value=f"{len(ids)} + {new_tokens} tokens",
             limit=f"<= {longest} tokens",
             hint="ask for fewer new tokens, or shorten the prompt",
         )

@@ -10,21 +10,20 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
-from preceptor import wire
-from preceptor.error_details import detail_of
 from preceptor.errors import Internal, PreceptorError, VersionGone
 from preceptor.queue import LogName, LogWriter
 from preceptor.queue.writer import LogsAndTasks
-from preceptor.types import RolloutId
-from preceptor_proto.v1 import common_pb2, rollout_pb2
+from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import chunks
 from preceptor_rollout.advisor import Advisor, teacher_in_loop
 from preceptor_rollout.calls import GENERATE
 from preceptor_rollout.chunks import Chunk
+from preceptor_rollout.environments.player import Players
+from preceptor_rollout.episodes import Episode
 from preceptor_rollout.gate import Gate, Turn
-from preceptor_rollout.units import Unit, cut_into_units, most_tokens, prompt_tokens, rollouts_of
+from preceptor_rollout.outcomes import OpenRollout, end_all
+from preceptor_rollout.units import Unit, cut_into_units, most_tokens, prompt_tokens, rollouts_of, with_prompts
 from preceptor_rollout.versions import Version, Versions
 from preceptor_serving.engine_host.channel import EngineChannel
 from preceptor_serving.frame.call import Call
@@ -32,45 +31,6 @@ from preceptor_serving.scheduler.types import FlowKey, Task, Work
 
 Reply = rollout_pb2.GenerateReply
 Request = rollout_pb2.GenerateRequest
-
-
-@dataclass(slots=True)
-class OpenRollout:
-    """What is known of one rollout until it is told."""
-
-    rollout: RolloutId
-    context: common_pb2.TokenIds
-    writer: LogWriter | None
-    chunks: list[Chunk] = field(default_factory=list)
-    told: bool = False
-
-    async def take(self, chunk: Chunk) -> Reply | None:
-        """The reply that ends the rollout, if this chunk does."""
-        if self.told:
-            return None
-        self.chunks.append(chunk)
-        try:
-            if self.writer is not None:
-                await _log(self.writer, chunk)
-        except PreceptorError as error:
-            return self.failed(error)
-        if not chunks.is_last(chunk):
-            return None
-        self.told = True
-        return Reply(rollout=chunks.joined(self.chunks, self.context))
-
-    def failed(self, error: PreceptorError) -> Reply:
-        """The reply that says why there is no rollout."""
-        self.told = True
-        failure = rollout_pb2.RolloutFailure(id=wire.rollout_id_to_proto(self.rollout), error=detail_of(error))
-        return Reply(failure=failure)
-
-
-async def _log(writer: LogWriter, chunk: Chunk) -> None:
-    candidates = chunk.student_topk if chunk.HasField("student_topk") else None
-    await writer.append(chunks.response_of(chunk), chunk.behaviour, candidates)
-    if chunks.is_last(chunk):
-        await writer.close(chunk.finish_reason)
 
 
 class Relay:
@@ -84,9 +44,10 @@ class Relay:
         queue: LogsAndTasks | None,
         advisor: Advisor,
         batch_tokens: int,
+        players: Players,
     ) -> None:
         self._engine, self._versions, self._gate, self._queue = engine, versions, gate, queue
-        self._advisor = advisor
+        self._advisor, self._players = advisor, players
         self._batch_tokens = batch_tokens
         self._numbers = itertools.count()
 
@@ -117,29 +78,53 @@ class Relay:
         return Task(f"unit-{next(self._numbers)}", flow, Work(most_tokens(unit), 0), call.identity.terms.weight, call.deadline)
 
     async def _run(self, unit: Request, turn: Turn, call: Call, flow: FlowKey, tell: Callable[[Reply], None]) -> None:
-        rollouts = list(self._open(unit, flow))
+        rollouts = list(self._open(unit, call, flow))
         try:
             await turn.granted
             version = self._versions.of(unit.run, _min_step(unit))
-            turn.tokens = sum(prompt_tokens(prompt) for prompt in unit.prompts)
-            async with aclosing(self._chunks(Unit(version.ref, unit), version, flow.job, call)) as lists:
-                async for due in lists:
-                    turn.tokens += sum(len(chunks.response_of(chunk).response.u32le) // 4 for chunk in due)
-                    for reply in await _taken(due, rollouts):
+            asked = [unit]
+            while asked:
+                for part in asked:
+                    async for reply in self._drawn(Unit(version.ref, part), version, rollouts, turn, call):
                         tell(reply)
-            _end(rollouts, Internal("the engine ended without ending this rollout"), tell)
+                asked = await self._answered(unit, rollouts, tell)
+            end_all(rollouts, Internal("the engine ended without ending this rollout"), tell)
         except PreceptorError as error:
-            _end(rollouts, error, tell)
+            end_all(rollouts, error, tell)
         finally:
             self._gate.leave(turn)
 
-    def _open(self, unit: Request, flow: FlowKey) -> Iterable[OpenRollout]:
-        contexts = [prompt.context for prompt in unit.prompts for _ in range(prompt.samples)]
-        for rollout, context in zip(rollouts_of(unit), contexts, strict=True):
+    async def _drawn(
+        self, unit: Unit, version: Version, rollouts: list[OpenRollout], turn: Turn, call: Call
+    ) -> AsyncGenerator[Reply]:
+        """One turn of every rollout of a unit; the replies of those that end with it."""
+        turn.tokens += sum(prompt_tokens(prompt) for prompt in unit.request.prompts)
+        async with aclosing(self._chunks(unit, version, turn.task.flow.job, call)) as lists:
+            async for due in lists:
+                turn.tokens += sum(len(chunks.response_of(chunk).response.u32le) // 4 for chunk in due)
+                for reply in await _taken(due, rollouts):
+                    yield reply
+
+    async def _answered(self, unit: Request, rollouts: list[OpenRollout], tell: Callable[[Reply], None]) -> list[Request]:
+        """What is to be drawn once environments have answered; nothing where there are none."""
+        episodes = [one for one in rollouts if isinstance(one, Episode)]
+        for reply in await asyncio.gather(*(one.answer() for one in episodes)):
+            if reply is not None:
+                tell(reply)
+        prompts = [one.next_prompt for one in episodes if one.next_prompt is not None]
+        return cut_into_units(with_prompts(unit, prompts), self._batch_tokens)
+
+    def _open(self, unit: Request, call: Call, flow: FlowKey) -> Iterable[OpenRollout]:
+        prompts = [prompt for prompt in unit.prompts for _ in range(prompt.samples)]
+        player = self._players.of(unit)
+        for rollout, prompt in zip(rollouts_of(unit), prompts, strict=True):
             writer = None
             if unit.write_logs and self._queue is not None:
                 writer = LogWriter(self._queue, LogName.of(flow.tenant, flow.job, rollout))
-            yield OpenRollout(rollout, context, writer)
+            if player is None:
+                yield OpenRollout(rollout, prompt, writer)
+            else:
+                yield Episode(rollout, prompt, writer, player=player, eos_ids=self._players.eos_ids, left_s=call.remaining_s)
 
     async def _chunks(self, unit: Unit, version: Version, job: str, call: Call) -> AsyncGenerator[list[Chunk]]:
         """Lists of chunks as the engine sends them. A version that it let go of is loaded again, once."""
@@ -159,13 +144,6 @@ class Relay:
                 if last_try:
                     raise
                 await self._versions.load(version)
-
-
-def _end(rollouts: Iterable[OpenRollout], error: PreceptorError, tell: Callable[[Reply], None]) -> None:
-    """Every rollout has exactly one outcome."""
-    for rollout in rollouts:
-        if not rollout.told:
-            tell(rollout.failed(error))
 
 
 async def _tell_the_end(tasks: set[asyncio.Task[None]], tell: Callable[[BaseException | None], None]) -> None:

@@ -11,6 +11,9 @@ from preceptor.errors import InvalidArgument, Unsupported
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 from preceptor_rollout.vocabulary import Vocabulary
 
+STAND_IN = "question"
+REPLY = "replystandsheretobefoundagain"  # letters alone: no template trims or escapes them
+
 
 def render(request: rollout_pb2.RenderRequest, vocabulary: Vocabulary) -> rollout_pb2.RenderReply:
     """Ids of every item, in order, and the digests of what made them."""
@@ -23,9 +26,29 @@ def render(request: rollout_pb2.RenderRequest, vocabulary: Vocabulary) -> rollou
 
 def _render_item(item: rollout_pb2.RenderItem, tokenizer: Any, field: str) -> common_pb2.TokenIds:
     """Special tokens come from the template; plain text is encoded as it stands and nothing is added to it."""
-    is_text = item.WhichOneof("input") == "text"
-    text = item.text if is_text else _through_template(item.conversation, tokenizer, f"{field}.conversation")
+    match item.WhichOneof("input"):
+        case "text":
+            text = item.text
+        case "after_reply":
+            text = _after_reply(item.after_reply, tokenizer, f"{field}.after_reply")
+        case _:
+            text = _through_template(item.conversation, tokenizer, f"{field}.conversation")
     return wire.ids_to_proto(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _after_reply(conversation: rollout_pb2.Conversation, tokenizer: Any, field: str) -> str:
+    """What the template puts behind a reply, its own end included, when these messages follow.
+
+    Found with a reply that stands for any: what was drawn is never rendered again, so no token of it can change.
+    """
+    whole = rollout_pb2.Conversation(add_generation_prompt=conversation.add_generation_prompt)
+    whole.messages.add(role="user", content=STAND_IN)
+    whole.messages.add(role="assistant", content=REPLY)
+    whole.messages.extend(conversation.messages)
+    _, reply, behind = _through_template(whole, tokenizer, field).partition(REPLY)
+    if not reply or REPLY in behind:
+        raise Unsupported("the chat template does not keep a reply as it is", field=field, value="a conversation", limit="text")
+    return behind
 
 
 def _through_template(conversation: rollout_pb2.Conversation, tokenizer: Any, field: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from preceptor.types import ModelInfo
 from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout.advisor import Advisor, TeacherPort, teacher_link
 from preceptor_rollout.calls import PIECES, RENDER, STUDENT
+from preceptor_rollout.environments import Environment, environments_of
+from preceptor_rollout.environments.player import Players, render_with
 from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
 from preceptor_rollout.meters import GenerationMeters
@@ -65,14 +67,20 @@ class RolloutService:
 
     `queue` holds the response logs; the one of the settings is opened where none is given, and without either no logs are
     written. `place_engine` decides where the engine runs. Policies ask `teacher`, or the one of the settings where none is given.
+    `environments` are offered beside those of the settings.
     """
 
     name = "rollout"
 
     def __init__(
-        self, queue: Queue | None = None, place_engine: PlaceEngine = in_child_process, teacher: TeacherPort | None = None
+        self,
+        queue: Queue | None = None,
+        place_engine: PlaceEngine = in_child_process,
+        teacher: TeacherPort | None = None,
+        environments: Mapping[str, Environment] | None = None,
     ) -> None:
         self._queue, self._place_engine, self._teacher = queue, place_engine, teacher
+        self._environments = dict(environments or {})
         self._link: TeacherDoors | None = None
         self._opened: list[Queue] = []
         self._engine: EngineChannel | None = None
@@ -101,6 +109,7 @@ class RolloutService:
         assert isinstance(settings, RolloutSettings), "the rollout service runs on rollout settings"
         spec = engine_spec(settings)
         self._roots = roots_of(settings.weights_roots)
+        self._environments |= environments_of(settings.environments)
         if self._queue is None and (opened := await queue_of(settings)):
             self._queue = opened
             self._opened.append(opened)
@@ -115,8 +124,9 @@ class RolloutService:
         versions = Versions(engine, base, folders_under(self._roots))
         gate = Gate(settings.running_units, settings.max_queue_tasks)
         advisor = Advisor(engine, self._teacher, info, guided=student.guided)
-        relay = Relay(engine, versions, gate, self._queue, advisor, settings.batch_tokens)
-        bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens)
+        players = Players(self._environments, render_with(engine), tuple(student.eos_ids), settings.environment_step_s)
+        relay = Relay(engine, versions, gate, self._queue, advisor, settings.batch_tokens, players)
+        bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, players.names)
         meters = GenerationMeters(context.meters.registry, lambda: gate.waiting)
         self._running = Running(engine, student, info, versions, relay, advisor, bounds, meters, context.lifecycle)
 

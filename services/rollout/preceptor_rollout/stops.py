@@ -28,13 +28,16 @@ class StopRules:
         eos = frozenset() if sampling.ignore_eos else frozenset(eos_ids)
         return cls(eos, frozenset(sampling.extra_stop_ids), tuple(sampling.stop), sampling.max_new_tokens)
 
-    def ends(self, ids: Sequence[int], decode: Decode) -> FinishReason | None:
-        """Why the response ends with its newest token; None while it goes on. Tokens stay as they were drawn."""
+    def ends(self, ids: Sequence[int], decode: Decode, first_row: int = 0) -> FinishReason | None:
+        """Why the turn ends with its newest token; None while it goes on. Tokens stay as they were drawn.
+
+        `first_row`: response tokens of the turns before, which the length counts.
+        """
         if ids[-1] in self.eos_ids:
             return FinishReason.EOS
         if ids[-1] in self.extra_ids or self._has_string(ids, decode):
             return FinishReason.STOP
-        return FinishReason.LENGTH if len(ids) >= self.max_new_tokens else None
+        return FinishReason.LENGTH if first_row + len(ids) >= self.max_new_tokens else None
 
     def trimmed(self, text: str) -> str:
         """The text before the first stop string in it."""

@@ -42,7 +42,7 @@ def cut_into_units(request: rollout_pb2.GenerateRequest, batch_tokens: int) -> l
     most = request.sampling.max_new_tokens
     parts = [part for prompt in request.prompts for part in _parts(prompt, most, batch_tokens)]
     if request.deterministic:
-        return [_with(request, [part]) for part in parts]
+        return [with_prompts(request, [part]) for part in parts]
     parts.sort(key=prompt_tokens, reverse=True)  # stable: equal lengths stay in the caller's order
     units: list[list[Prompt]] = []
     room_tokens = width_tokens = 0
@@ -52,7 +52,7 @@ def cut_into_units(request: rollout_pb2.GenerateRequest, batch_tokens: int) -> l
             room_tokens, width_tokens = batch_tokens, prompt_tokens(part) + most  # the longest comes first: the others are padded
         units[-1].append(part)
         room_tokens -= part.samples * width_tokens
-    return [_with(request, unit) for unit in units]
+    return [with_prompts(request, unit) for unit in units]
 
 
 def rollouts_of(request: rollout_pb2.GenerateRequest) -> Iterator[RolloutId]:
@@ -82,7 +82,8 @@ def _parts(prompt: Prompt, max_new_tokens: int, batch_tokens: int) -> Iterator[P
         yield part
 
 
-def _with(request: rollout_pb2.GenerateRequest, prompts: Sequence[Prompt]) -> rollout_pb2.GenerateRequest:
+def with_prompts(request: rollout_pb2.GenerateRequest, prompts: Sequence[Prompt]) -> rollout_pb2.GenerateRequest:
+    """The same request for other prompts."""
     unit = rollout_pb2.GenerateRequest()
     unit.CopyFrom(request)
     del unit.prompts[:]

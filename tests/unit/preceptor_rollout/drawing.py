@@ -51,7 +51,10 @@ def draw(engine: GenerationEngine, message: rollout_pb2.GenerateRequest, version
             for chunk in chunks.from_bytes(reply):
                 found.setdefault((chunk.id.prompt, chunk.id.sample), []).append(chunk)
     contexts = {prompt.prompt: prompt.context for prompt in message.prompts}
-    return {name: wire.rollout_from_proto(chunks.joined(parts, contexts[name[0]])) for name, parts in found.items()}
+    return {
+        name: wire.rollout_from_proto(chunks.joined(parts, chunks.turn_of(parts, contexts[name[0]])))
+        for name, parts in found.items()
+    }
 
 
 def bits(rollout: Rollout) -> tuple[object, ...]:
@@ -60,7 +63,7 @@ def bits(rollout: Rollout) -> tuple[object, ...]:
     columns = (rollout.behaviour.logprob_policy, rollout.behaviour.logprob_behaviour, rollout.behaviour.versions)
     return (
         rollout.sequence.ids.tolist(),
-        tuple(column.tobytes() for column in columns),
+        tuple(column.tobytes() for column in columns if column is not None),
         None if lists is None else lists.ids.tolist(),
         rollout.finish_reason,
         rollout.text,

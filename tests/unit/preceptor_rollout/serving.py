@@ -28,10 +28,14 @@ RUN, JOB = "r", "job"
 
 @asynccontextmanager
 async def serving(
-    queue: MemoryQueue | None = None, place=in_this_process, model: str = f"tiny={MODEL_DIRS['student']}", **settings
+    queue: MemoryQueue | None = None,
+    place=in_this_process,
+    model: str = f"tiny={MODEL_DIRS['student']}",
+    playing=None,
+    **settings,
 ) -> AsyncGenerator[tuple[RunningService, AsyncRolloutClient]]:
     """The service behind its doors, and a client of it."""
-    service = RolloutService(queue, place)
+    service = RolloutService(queue, place, environments=playing)
     async with AsyncExitStack() as stack:
         started = running(service, RolloutSettings(grpc_port=0, rest_port=0, model=model, **settings))
         house = await stack.enter_async_context(started)
