@@ -10,12 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from preceptor.types import ModelRef
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.host import EngineHost
-from tests.contract.engine_subjects import Subject, behind
+from tests.contract.engine_subjects import Face, Subject, behind
 from tests.contract.engine_suite import EngineContract
 from tests.reference.score_oracle import Logits
 from tests.support.models import BUNDLED_TEACHER, random_llama, save
+from tests.support.weights import other_weights
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 NOISE_NATS, ERROR_NATS = 1e-4, 1e-4
@@ -33,13 +35,18 @@ def logits_of(folder: Path) -> Logits:
     return logits
 
 
+def subject_of(face: Face, folder: Path, other: Path) -> Subject:
+    version = ModelRef(face.describe()[0].model.name, run="r", epoch=1, step=5, manifest_sha256=b"\x05" * 32)
+    return Subject(face, logits_of(folder), NOISE_NATS, ERROR_NATS, (version, str(other_weights(folder, other, 5))))
+
+
 class TestBundledTeacherInProcess(EngineContract):
     @pytest.fixture(scope="class")
     @classmethod
-    def subject(cls) -> Generator[Subject]:
+    def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
         spec = EngineSpec("tiny", "vllm", {"name": "tiny", "folder": str(BUNDLED_TEACHER), **SMALL})
         with behind(lambda: EngineHost(spec)) as face:
-            yield Subject(face, logits_of(BUNDLED_TEACHER), NOISE_NATS, ERROR_NATS)
+            yield subject_of(face, BUNDLED_TEACHER, tmp_path_factory.mktemp("models") / "other")
 
 
 class TestRandomModelInProcess(EngineContract):
@@ -52,4 +59,4 @@ class TestRandomModelInProcess(EngineContract):
         folder = save(model, tmp_path_factory.mktemp("models") / "random")
         spec = EngineSpec("random", "vllm", {"name": "random", "folder": str(folder), **SMALL})
         with behind(lambda: EngineHost(spec)) as face:
-            yield Subject(face, logits_of(folder), NOISE_NATS, ERROR_NATS)
+            yield subject_of(face, folder, folder.with_name("other"))

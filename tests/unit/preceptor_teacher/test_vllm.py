@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preceptor.errors import ConfigurationError, Internal, TooLarge, Unsupported
-from preceptor.types import ModelRef, Scored, Sequence, TailOf, Want, Window
+from preceptor.errors import ConfigurationError, Internal, TooLarge
+from preceptor.types import Scored, Sequence, TailOf, Want, Window
 from preceptor_serving.engines.protocol import ScoreItem
 from preceptor_teacher.engines.hf import create as create_hf
 from preceptor_teacher.growing import Growth
@@ -50,12 +51,13 @@ def random_ids(seed: int, count: int) -> list[int]:
     return np.random.default_rng(seed).integers(3, TOKENS, count).tolist()
 
 
-def scored(outcome) -> Scored:
+def scored(outcome) -> Any:
+    """A `Scored` whose rows are there: what was not asked for is not looked at."""
     assert isinstance(outcome, Scored), outcome
     return outcome
 
 
-def one(engine: VllmEngine, sequence: Sequence, want: Want = WANT, growth: Growth | None = None) -> Scored:
+def one(engine: VllmEngine, sequence: Sequence, want: Want = WANT, growth: Growth | None = None) -> Any:
     return scored(engine.score_growing([ScoreItem(sequence, want)], [growth])[0])
 
 
@@ -214,6 +216,7 @@ def test_the_digests_are_those_of_the_hf_engine(engine: VllmEngine):
     mine, theirs = engine.describe()[0], create_hf({"name": "tiny", "folder": BUNDLED_TEACHER}).describe()[0]
     for name in ("model", "tokenizer_sha256", "template_sha256", "tokenizer_size", "head_rows", "head_sha256", "dtype"):
         assert getattr(mine, name) == getattr(theirs, name), name
+    assert mine.noise_floor_nats is not None
     assert mine.noise_floor_nats < 1e-5
 
 
@@ -222,11 +225,6 @@ def test_hidden_states_are_those_of_the_hf_engine(engine: VllmEngine):
     hf = create_hf({"name": "tiny", "folder": BUNDLED_TEACHER})
     mine, theirs = scored(engine.score([item])[0]).rows.hidden, scored(hf.score([item])[0]).rows.hidden
     np.testing.assert_allclose(mine.states, theirs.states, rtol=0, atol=1e-4)
-
-
-def test_other_versions_are_refused(engine: VllmEngine):
-    with pytest.raises(Unsupported):
-        engine.load_version(ModelRef("tiny", run="r", epoch=1, step=1, manifest_sha256=b"\x01" * 32), "somewhere")
 
 
 def test_a_failure_inside_vllm_ends_the_process(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch):

@@ -43,4 +43,4 @@ def _configuration(folder: Path) -> dict[str, Any]:
 
 
 def _refuse(why: str, field: str, value: object, limit: object) -> None:
-    raise WrongPair(f"the version {why} than the student that is served", field=field, value=str(value), limit=str(limit))
+    raise WrongPair(f"the version {why} than the model that is served", field=field, value=str(value), limit=str(limit))

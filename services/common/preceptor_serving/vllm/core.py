@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vllm.lora.request import LoRARequest
@@ -15,6 +16,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
 
 from preceptor.errors import Internal, InvalidArgument
+from preceptor_serving.vllm.worker import forget_other_weights
 
 EXIT_ENGINE_FAILED = 4
 log = logging.getLogger("preceptor.engine")
@@ -37,8 +39,8 @@ class Core:
         config = self.config.cache_config
         return int(config.num_gpu_blocks or 0) * int(config.block_size)
 
-    def on_workers(self, method: str, *arguments: Any) -> Any:
-        """What the extension's method gives on the first worker that has an answer."""
+    def on_workers(self, method: str | Callable[..., Any], *arguments: Any) -> Any:
+        """What the extension's method, or a function of a worker, gives on the first worker that has an answer."""
         answers = [answer for answer in self._core.collective_rpc(method, args=arguments) if answer is not None]
         if not answers:
             raise Internal(f"no worker answered {method}")
@@ -61,6 +63,14 @@ class Core:
         except (ValueError, RuntimeError, OSError) as error:
             message = f"vLLM refuses the adapter: {error}"
             raise InvalidArgument(message, field="version.adapter", value=adapter.lora_name) from error
+
+    def reload(self, folder: Path) -> None:
+        """Reads these whole weights in place of those there are, of which nothing is left. Only while nothing runs."""
+        with or_the_process_ends():
+            self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            if not self._core.reset_prefix_cache():
+                raise Internal("vLLM keeps keys and values of other weights")
+            self.on_workers(forget_other_weights)
 
     def forget(self, request_ids: Sequence[str]) -> None:
         """Ends requests; their full blocks stay in the prefix cache until the room is needed."""

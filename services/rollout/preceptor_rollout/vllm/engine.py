@@ -21,7 +21,6 @@ from preceptor_rollout.calls import GENERATE, STUDENT
 from preceptor_rollout.texts import TextCalls, student_reply
 from preceptor_rollout.units import Unit
 from preceptor_rollout.vllm.batch import Batch
-from preceptor_rollout.vllm.core import GenerationCore
 from preceptor_rollout.vllm.options import VllmGenerationOptions
 from preceptor_rollout.vllm.unit import GrowingUnit
 from preceptor_rollout.vllm.weights import Held, Weights
@@ -29,6 +28,7 @@ from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_serving.models.folder import eos_ids_in, folder_sha256
 from preceptor_serving.vllm.adapters import Adapters
+from preceptor_serving.vllm.core import Core
 from preceptor_serving.vllm.start import start_core
 
 ENGINE = "vllm"
@@ -43,7 +43,7 @@ class VllmGeneration:
     def __init__(self, options: VllmGenerationOptions) -> None:
         options = options.with_adapters()
         self._vocabulary = Vocabulary.of(options.folder)
-        self._core = GenerationCore(start_core(options, EXTENSION))
+        self._core = Core(start_core(options, EXTENSION))
         self._core.on_workers("preceptor_install_draws", self._vocabulary.size)
         self._texts = TextCalls(self._vocabulary)
         self._eos_ids = eos_ids_in(options.folder)

@@ -19,12 +19,12 @@ from vllm.lora.request import LoRARequest
 
 from preceptor.errors import Conflict, VersionGone
 from preceptor.types import ModelRef
-from preceptor_rollout.vllm.core import GenerationCore
 from preceptor_rollout.vocabulary import Vocabulary
 from preceptor_serving.models.folder import check_folder
 from preceptor_serving.models.same import check_same_model
 from preceptor_serving.models.versions import check_base
 from preceptor_serving.vllm.adapters import Adapters
+from preceptor_serving.vllm.core import Core
 
 log = logging.getLogger("preceptor.engine")
 
@@ -41,7 +41,7 @@ class Held:
 class Weights:
     """The versions of one student in one engine core."""
 
-    def __init__(self, core: GenerationCore, base: Held, vocabulary: Vocabulary, adapters: Adapters) -> None:
+    def __init__(self, core: Core, base: Held, vocabulary: Vocabulary, adapters: Adapters) -> None:
         self._core, self._vocabulary, self._adapters = core, vocabulary, adapters
         self._base = base
         self._loaded = base.ref.manifest_sha256  # names the whole weights that vLLM holds

@@ -88,12 +88,6 @@ class DrawExtension:
         setattr(self.model_runner, HOOK, sample)
         return True
 
-    def preceptor_clear_cache(self) -> bool:
-        """Forgets keys and values: attention multiplies what lies unused in a block by 0, which leaves NaN what it is."""
-        for cache in self.model_runner.kv_caches:
-            cache.zero_()
-        return True
-
     @torch.inference_mode()
     def preceptor_draw(self, logits_bv: Tensor) -> Tensor:
         """A token for each sequence of the batch, in its order. Those that share a rule are drawn together."""

@@ -6,7 +6,8 @@ probe        what is needed of vLLM beyond its public interface, checked at star
 core         requests through the engine core; prefix look-ups end where wanted rows begin
 readings     which hidden states a request wants, and those that came
 worker       the extension in vLLM's workers: hidden states -> rows, through `preceptor_teacher.readout`
-versions     whole weights, and adapters over them
+turns        whose whole weights vLLM holds
+versions     whole weights, and adapters over those of the operator
 sessions     growing tasks that vLLM keeps open, bounded
 engine       the calls
 """

@@ -18,7 +18,6 @@ from preceptor.errors import Internal, PreceptorError, TooLarge
 from preceptor.types import Capabilities, Grade, Ids, ModelInfo, ModelRef, Receipt, Rows, Scored, TimeSplit
 from preceptor_serving.engines.plan import plan_item
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
-from preceptor_serving.vllm.adapters import Adapters
 from preceptor_teacher import growing
 from preceptor_teacher.engines.answer import Planned
 from preceptor_teacher.engines.vllm.core import Part
@@ -26,6 +25,7 @@ from preceptor_teacher.engines.vllm.options import VllmOptions
 from preceptor_teacher.engines.vllm.readings import Read, Spent
 from preceptor_teacher.engines.vllm.sessions import Key, Session, Sessions
 from preceptor_teacher.engines.vllm.start import Served, serve
+from preceptor_teacher.engines.vllm.turns import Turns, Whole
 from preceptor_teacher.engines.vllm.versions import Version, Versions
 from preceptor_teacher.engines.vllm.worker import Wanted
 from preceptor_teacher.growing import Growth
@@ -54,13 +54,16 @@ class _Work:
 
 
 class VllmEngine:
-    """An `Engine` over vLLM's engine core, which runs in this process: whole weights, and adapters over them."""
+    """An `Engine` over vLLM's engine core, which runs in this process: whole weights that take turns, and adapters."""
 
     def __init__(self, options: VllmOptions) -> None:
         self._served = serve(options)
         self._core = self._served.core
-        self._versions = Versions(info_of(self._served, options), Adapters(self._core))
         self._sessions = Sessions(self._served.max_num_seqs // 2, self._core.cache_tokens // 2)
+        weights = Whole.of(options.folder)
+        turns = Turns(self._core, weights, self._served.tokenizer_size, self._end_all)
+        served = Version(info_of(self._served, options), weights)
+        self._versions = Versions(served, self._core, turns, options.max_versions)
         self._numbers = itertools.count(1)
 
     def describe(self) -> tuple[ModelInfo, ...]:
@@ -73,7 +76,7 @@ class VllmEngine:
         self, items: Sequence[ScoreItem], growths: Sequence[Growth | None], version: ModelRef | None = None
     ) -> list[Outcome]:
         """As `score`, for tasks whose sequences grow: what was read before is not read again while its session is kept."""
-        under = self._versions.find(version)
+        under = self._versions.use(version)
         outcomes: dict[int, Outcome] = {}
         works: list[_Work] = []
         for index, (item, growth) in enumerate(zip(items, growths, strict=True)):
@@ -157,6 +160,10 @@ class VllmEngine:
         if session is not None:
             self._core.forget([session.request_id])
 
+    def _end_all(self) -> None:
+        while self._give_up():
+            pass
+
     def _answer_growing(self, request: bytes) -> Iterator[bytes]:
         yield growing.answer(request, self.score_growing, self.describe)
 
@@ -232,6 +239,6 @@ def capabilities_of(served: Served, options: VllmOptions) -> Capabilities:
         grades=tuple(Grade),
         max_sequence_tokens=served.max_model_len,
         row_cost=ROW_COST,
-        several_versions=adapters,
+        several_versions=adapters or options.max_versions > 1,
         adapters=adapters,
     )

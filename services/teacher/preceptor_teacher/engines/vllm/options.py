@@ -26,6 +26,9 @@ class VllmOptions(VllmEngineOptions):
 
     refused: ClassVar[Mapping[str, str]] = REFUSED
 
+    max_versions: int = Field(default=2, ge=1)
+    """Versions of whole weights that may be named. One of them is in memory; another is read when it is scored under."""
+
     max_topk: int = Field(default=4096, ge=0)
     """Largest k of a want."""
 

@@ -11,7 +11,7 @@ from preceptor_serving.vllm.probe import check_method, check_parts, lacking
 
 HOOK = "_get_prompt_logprobs_dict"
 HOOK_PARAMETERS = ("hidden_states", "num_scheduled_tokens")
-RUNNER_PARTS = ("requests", "input_batch", "query_start_loc", "model")
+RUNNER_PARTS = ("requests", "input_batch", "query_start_loc", "model", "kv_caches")
 LOOK_UP = "get_computed_blocks"
 LOOK_UP_PARAMETERS = ("request",)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from preceptor.errors import ConfigurationError
+from preceptor.errors import ConfigurationError, Corrupt
 from preceptor.types import ModelRef
 from preceptor_serving.digests import template_sha256, tokenizer_sha256, tokenizer_size
 from preceptor_serving.models.folder import folder_sha256
@@ -54,19 +55,23 @@ def serve(options: VllmOptions) -> Served:
         head_sha256=head_sha256,
         max_model_len=config.model_config.max_model_len,
         max_num_seqs=config.scheduler_config.max_num_seqs,
-        noise_floor_nats=_measure_noise(core, size, config.model_config.max_model_len, options.dtype),
+        noise_floor_nats=measure_noise(core, size, options.dtype),
     )
 
 
-def _measure_noise(core: ScoringCore, size: int, max_tokens: int, dtype: str) -> float:
+def measure_noise(core: ScoringCore, size: int, dtype: str) -> float:
     """Largest difference in nats between our log-probabilities and vLLM's own, on fixed ids: the noise floor.
 
     A model whose head does more than we know differs by whole nats, and is refused instead of being scored wrongly.
     """
-    count = min(PROBE_TOKENS, max_tokens - 1)
+    count = min(PROBE_TOKENS, core.config.model_config.max_model_len - 1)
     ids = (np.arange(count) * 7919 % size).astype(np.uint32)
     core.run([Part("probe", ids, Read(0, 0, count), None, keeps_session=False)], lambda: False)
     noise: float = core.on_workers("preceptor_noise", "probe")
+    if math.isnan(noise):
+        raise Corrupt(
+            "the model's logits are not numbers", field="model", hint="its weights diverged, or do not fit into this dtype"
+        )
     if not noise <= MAX_NOISE_NATS[dtype]:
         raise ConfigurationError(
             "vLLM's logits are not the model's head applied to its hidden states",

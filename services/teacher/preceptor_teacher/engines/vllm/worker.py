@@ -9,6 +9,7 @@ was computed. When the batch is through, `preceptor_answer` turns the states of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,13 +43,9 @@ class ReadoutExtension:
     model_runner: Any
 
     def preceptor_install(self, tokenizer_size: int) -> tuple[int, bytes] | None:
-        """Wraps the runner's step; (rows, digest) of the head, None on a worker that holds none.
-
-        The digest is that of the hf engine for the same weights. `ConfigurationError` says what this vLLM lacks.
-        """
+        """Wraps the runner's step, and takes the head. `ConfigurationError` says what this vLLM lacks."""
         check_runner(self.model_runner)
         self.preceptor_readings: dict[str, Reading] = {}
-        self.preceptor_head: ServedHead | None = head_of(self.model_runner.model, tokenizer_size)
         original = getattr(self.model_runner, HOOK)
 
         def step(hidden_states: Tensor, num_scheduled_tokens: dict[str, int]) -> Any:
@@ -56,6 +53,14 @@ class ReadoutExtension:
             return original(hidden_states, num_scheduled_tokens)
 
         setattr(self.model_runner, HOOK, step)
+        return self.preceptor_take_head(tokenizer_size)
+
+    def preceptor_take_head(self, tokenizer_size: int) -> tuple[int, bytes] | None:
+        """(rows, digest) of the head of the weights that are there now, None on a worker that holds none.
+
+        The digest is that of the hf engine for the same weights.
+        """
+        self.preceptor_head: ServedHead | None = head_of(self.model_runner.model, tokenizer_size)
         return self.preceptor_head and (self.preceptor_head.head.rows, self.preceptor_head.head_sha256)
 
     def preceptor_collect(self, states: Tensor, scheduled: Mapping[str, int]) -> None:
@@ -91,14 +96,18 @@ class ReadoutExtension:
 
     @torch.inference_mode()
     def preceptor_noise(self, request_id: str) -> float | None:
-        """Largest difference in nats between our log-probabilities and vLLM's own, over the states kept for a request."""
+        """Largest difference in nats between our log-probabilities and vLLM's own, over the states kept for a request.
+
+        NaN where the logits are not numbers.
+        """
         reading = self.preceptor_readings.pop(request_id)
         if self.preceptor_head is None or reading.states is None:
             return None
         ours = self.preceptor_head.head.logits(reading.states).log_softmax(-1)
         theirs = self.model_runner.model.compute_logits(reading.states).float().log_softmax(-1)
         likely = theirs > LEAST_LIKELY
-        return (theirs - ours)[likely].abs().max().item()
+        apart = (theirs - ours)[likely].abs()
+        return apart.max().item() if len(apart) else math.nan
 
     def preceptor_states(self, reading: Reading | None, planned: Planned) -> Tensor | None:
         """[rows, h]; None where some are missing."""
