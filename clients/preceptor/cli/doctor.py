@@ -13,7 +13,7 @@ from preceptor.cli.checks import CHECKS, Finding
 from preceptor.cli.options import ConfigFile, Json
 from preceptor.cli.output import print_json, print_table
 from preceptor.cli.plans import print_parts
-from preceptor.config import load_all
+from preceptor.config import RolloutSettings, load, load_all
 from preceptor.learner import RunPlan
 from preceptor.planning import planned_parts
 from preceptor.recipes import compile_recipe, load_recipe
@@ -42,7 +42,8 @@ def doctor(config: ConfigFile = None, as_json: Json = False, plan: PlanFile = No
 
 def _plan(path: Path, config: Path | None) -> None:
     recipe = load_recipe(path)
-    run = RunPlan.of("plan", "local", compile_recipe(recipe))
+    rollout = load(RolloutSettings, flags={}, file=config, environ=os.environ).settings
+    run = RunPlan.of("plan", "local", compile_recipe(recipe, rollout.engine))
     if any(one.verdict == "does not fit" for one in print_parts(planned_parts(run, config))):
         raise typer.Exit(1)
 

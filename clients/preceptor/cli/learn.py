@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from preceptor.cli.options import parameter, with_flags
-from preceptor.config import ClientSettings, load
+from preceptor.config import ClientSettings, RolloutSettings, load
 from preceptor.errors import ConfigurationError
 from preceptor.learner import Control, Learner, Patiences, Ports, RunFolder, RunPlan, Summary
 from preceptor.learner.events import Watch
@@ -62,7 +62,7 @@ def _learn(config: Path | None, given: dict[str, Any]) -> None:
     settings = load(ClientSettings, flags=flags, file=config, environ=os.environ).settings
     recipe = load_recipe(given["recipe"], given["overrides"] or ())
     run = _run_name(given["run"], recipe, resume=given["resume"])
-    plan = _plan(run, settings.tenant, recipe, given["control"])
+    plan = _plan(run, settings.tenant, recipe, given["control"], _engine(config) if given["inline"] else None)
     if given["like"] and not given["estimate"]:
         raise ConfigurationError("--like says something to --estimate alone", field="like", value=given["like"])
     if given["estimate"]:
@@ -107,13 +107,18 @@ async def _run(
         return await learner.run()
 
 
-def _plan(run: str, tenant: str, recipe: Recipe, control: str) -> RunPlan:
+def _engine(config: Path | None) -> str:
+    """What will draw where the rollout service runs in this process; elsewhere the learner asks it."""
+    return load(RolloutSettings, flags={}, file=config, environ=os.environ).settings.engine
+
+
+def _plan(run: str, tenant: str, recipe: Recipe, control: str, rollout_engine: str | None) -> RunPlan:
     if control not in CONTROLS:
         raise ConfigurationError(
             f"there is no control {control!r}", field="control", value=control, limit=" | ".join(CONTROLS),
             hint="for SFT on the teacher's own tokens take a recipe whose writer is the teacher: recipes/tiny-sft.yaml",
         )  # fmt: skip
-    compiled = compile_recipe(recipe)
+    compiled = compile_recipe(recipe, rollout_engine)
     for one in compiled.warnings:
         print(f"warning: {one.field}: {one.sentence}; {one.hint}", file=sys.stderr)
     return RunPlan.of(run, tenant, compiled, cast(Control, CONTROLS[control]))

@@ -23,6 +23,10 @@ NO_TIER = "-"
 
 Folder = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the recipes lie.")]
 Name = Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of one in the folder.")]
+RolloutEngine = Annotated[
+    str | None,
+    typer.Option("--rollout-engine", metavar="ENGINE", help="Also find what this engine of the rollout service cannot draw."),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides.")]
 
 
@@ -48,10 +52,16 @@ def show(name: Name, overrides: Overrides = None, folder: Folder = FOLDER, as_js
         say(line)
 
 
-def lint(name: Name, overrides: Overrides = None, folder: Folder = FOLDER, as_json: Json = False) -> None:
+def lint(
+    name: Name,
+    overrides: Overrides = None,
+    folder: Folder = FOLDER,
+    as_json: Json = False,
+    rollout_engine: RolloutEngine = None,
+) -> None:
     """Everything that is wrong at once, then what is biased on purpose. Ends with 2 where the recipe is refused."""
     recipe = load_recipe(find(name, folder), overrides or ())
-    refused = findings_of(recipe)
+    refused = findings_of(recipe, rollout_engine)
     warned = () if refused else compile_recipe(recipe).warnings
     rows = [
         (kind, one.field, one.sentence, one.hint) for kind, found in (("refused", refused), ("biased", warned)) for one in found

@@ -92,15 +92,18 @@ class CompiledRecipe:
         ).model_dump_json()
 
 
-def findings_of(recipe: Recipe) -> list[Finding]:
+def findings_of(recipe: Recipe, rollout_engine: str | None = None) -> list[Finding]:
     """Why the recipe is refused, each with a way out; none: it compiles."""
-    return lint(recipe, [resolve_term(term, index) for index, term in enumerate(recipe.terms)])
+    return lint(recipe, [resolve_term(term, index) for index, term in enumerate(recipe.terms)], rollout_engine)
 
 
-def compile_recipe(recipe: Recipe) -> CompiledRecipe:
-    """The plans, or `ConfigurationError` with one line for each finding of the linter."""
+def compile_recipe(recipe: Recipe, rollout_engine: str | None = None) -> CompiledRecipe:
+    """The plans, or `ConfigurationError` with one line for each finding of the linter.
+
+    `rollout_engine`: what will draw, where that is known; a learner asks the service otherwise.
+    """
     terms = [resolve_term(term, index) for index, term in enumerate(recipe.terms)]
-    if findings := lint(recipe, terms):
+    if findings := lint(recipe, terms, rollout_engine):
         first = findings[0]
         lines = [f"{one.field}: {one.sentence}" for one in findings]
         raise ConfigurationError("\n".join(lines), field=first.field, hint=first.hint)

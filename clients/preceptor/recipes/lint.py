@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules import copies, divergences, gradient, idle, names, readings, slots
+from preceptor.recipes.rules import copies, divergences, engines, gradient, idle, names, readings, slots
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule, of_recipe
 from preceptor.recipes.schema import Recipe
 
@@ -18,9 +18,15 @@ RULES: tuple[Rule, ...] = (
 """To add a rule: a function in the file of its idea under `rules/`, and its name in that file's list."""
 
 
-def lint(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> list[Finding]:
-    """Everything that is wrong. Names are checked first: the other rules rely on them."""
-    return list(names.known(recipe, terms)) or [finding for rule in RULES for finding in rule(recipe, terms)]
+def lint(recipe: Recipe, terms: Sequence[ResolvedTerm], rollout_engine: str | None = None) -> list[Finding]:
+    """Everything that is wrong, and what this engine of the rollout service cannot draw; None: it is not known which one it is.
+
+    Names are checked first: the other rules rely on them.
+    """
+    if unknown := list(names.known(recipe, terms)):
+        return unknown
+    undrawn = () if rollout_engine is None else engines.drawable(recipe, rollout_engine)
+    return [*(finding for rule in RULES for finding in rule(recipe, terms)), *undrawn]
 
 
 def lint_terms(terms: Sequence[ResolvedTerm]) -> list[Finding]:

@@ -86,3 +86,20 @@ def test_the_schema_takes_what_is_shipped_and_refuses_a_wrong_name(capsys: Out) 
     jsonschema.validate(values, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values | {"lerning": 1}, schema)
+
+
+def test_lint_finds_what_the_named_engine_cannot_draw(capsys: Out) -> None:
+    assert run(["recipes", "lint", "tiny-skd", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(["recipes", "lint", "tiny-skd", "--rollout-engine", "vllm", "--json"]) == 2
+    [found] = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["field"]) == ("refused", "sources.rollouts.policy")
+
+
+@pytest.mark.parametrize("command", ["learn --inline", "doctor --plan"])
+def test_a_run_on_an_engine_that_cannot_draw_it_is_refused_before_anything_is_started(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setenv("PRECEPTOR_ROLLOUT_ENGINE", "vllm")
+    assert run([*command.split(), "recipes/tiny-skd.yaml"]) == 2
+    assert "sources.rollouts.policy" in capsys.readouterr().err

@@ -16,12 +16,14 @@ from preceptor.recipes import (
     Ramp,
     at_step,
     compile_recipe,
+    findings_of,
     is_match,
     load_recipe,
     objective_from_json,
     recipe_from,
     recipe_json_schema,
 )
+from preceptor.recipes.behaviour import GUIDED_ENGINES
 from preceptor.recipes.load import override
 from preceptor.recipes.ops import OPS
 from preceptor.recipes.strict_yaml import parse_yaml, read_yaml
@@ -333,6 +335,18 @@ def test_a_policy_reaches_the_request_with_every_parameter_and_the_teachers_mode
     told = json.loads(compiled.sources["rollouts"].policy_json)
     assert told == {"policy": {"op": "speculative", "params": {"accept_topk": 25}}, "teacher": "tiny-teacher"}
     assert compile_recipe(load_recipe(REVERSE_KL)).sources["rollouts"].policy_json == ""
+
+
+def test_an_engine_that_cannot_wait_for_a_teacher_is_refused_where_it_is_known():
+    skd, alone = load_recipe(Path("recipes/tiny-skd.yaml")), load_recipe(REVERSE_KL)
+    with pytest.raises(ConfigurationError) as refused:
+        compile_recipe(skd, "vllm")
+    assert refused.value.field == "sources.rollouts.policy"
+    assert "speculative" in refused.value.message
+    assert all(engine in refused.value.hint for engine in GUIDED_ENGINES)
+    for engine in (None, *GUIDED_ENGINES):
+        assert findings_of(skd, engine) == []
+    assert findings_of(alone, "vllm") == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""What the engine of the rollout service cannot draw, where it is known which one that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preceptor.recipes.behaviour import GUIDED_ENGINES, resolve_policy
+from preceptor.recipes.rules.finding import Finding
+from preceptor.recipes.schema import Recipe
+
+
+def drawable(recipe: Recipe, rollout_engine: str) -> Iterator[Finding]:
+    """A policy that asks a teacher between two tokens needs an engine that waits for it."""
+    if rollout_engine in GUIDED_ENGINES:
+        return
+    for name, source in recipe.sources.items():
+        if source.policy is None:
+            continue
+        spec, _ = resolve_policy(source.policy, f"sources.{name}.policy")
+        if spec.asks_teacher:
+            yield Finding(
+                f"sources.{name}.policy",
+                f"the {rollout_engine} engine of the rollout service runs no policy that asks a teacher while it draws, "
+                f"as {spec.name} does",
+                f"start it with another engine: {', '.join(GUIDED_ENGINES)}",
+            )
