@@ -138,8 +138,9 @@ def test_every_row_over_http_has_its_replay_and_every_replay_its_row():
     assert {row[0] for row in rows_of("Over HTTP")} == set(REPLAYS)
 
 
-def test_every_row_with_an_integration_names_a_test_that_is_there():
-    rows = rows_of("With an integration")
+@pytest.mark.parametrize("heading", ["With an integration", "Not over HTTP"])
+def test_every_row_without_a_replay_names_a_test_that_is_there(heading: str):
+    rows = rows_of(heading)
     assert len(rows) >= 2
     for row in rows:
         named = re.fullmatch(r"`(tests/\S+\.py)::(test_\w+)`", row[-1])
