@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import httpx
@@ -17,6 +18,7 @@ from tests.unit.preceptor_teacher.test_service import score, teacher
 
 ROWS, TOPK = 400, 60
 JSON = {"Content-Type": "application/json"}
+BLANKS = b" " * rest_json.LARGE_BYTES
 
 
 async def test_a_large_reply_is_streamed_and_says_what_grpc_says():
@@ -42,7 +44,7 @@ async def test_a_large_reply_is_streamed_and_says_what_grpc_says():
 
 
 async def test_a_large_body_is_read_and_converted_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch):
-    on_the_loop: dict[str, list[bool]] = {"read": [], "convert": []}
+    on_the_loop: dict[str, list[bool]] = {"read": [], "validate": [], "convert": []}
 
     def watched(name, work):
         def run(*inputs):
@@ -52,11 +54,29 @@ async def test_a_large_body_is_read_and_converted_beside_the_event_loop(monkeypa
         return run
 
     monkeypatch.setattr(rest_json, "read_json", watched("read", rest_json.read_json))
+    monkeypatch.setattr(rest_json, "validated", watched("validate", rest_json.validated))
     monkeypatch.setattr(routes, "to_request", watched("convert", routes.to_request))
     small = b'{"teacher": "fake", "items": [{"context": [1, 2], "response": [3]}], "want": {"sampled": true}}'
-    blanks = b" " * rest_json.LARGE_BYTES
     async with teacher() as house, httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", timeout=60) as http:
-        replies = [await http.post("/v1/score", content=body, headers=JSON) for body in (small, small + blanks, b"[" + blanks)]
+        replies = [await http.post("/v1/score", content=body, headers=JSON) for body in (small, small + BLANKS, b"[" + BLANKS)]
     assert [reply.status_code for reply in replies] == [200, 200, 400]
     assert replies[2].json()["field"] == "body", "what is wrong with a large one is told as of a small one"
-    assert on_the_loop == {"read": [True, False, False], "convert": [True, False]}
+    assert on_the_loop == {"read": [True, False, False], "validate": [False], "convert": [True, False]}
+
+
+async def test_what_is_wrong_in_a_large_body_is_told_as_in_a_small_one():
+    item = {"context": [1, 2], "response": [3]}
+    wrong = (
+        {"teacher": "fake", "items": [{"contxt": [1], "response": [3]}]},
+        {"teacher": "fake", "items": [{"context": [1, "a"], "response": [3]}], "band": -1},
+        {"teacher": "fake", "items": [item] * 1025},
+        {"items": [item]},
+        [item],
+        None,
+    )
+    async with teacher() as house, httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", timeout=60) as http:
+        for body in wrong:
+            raw = json.dumps(body).encode()
+            small, large = [await http.post("/v1/score", content=raw + rest, headers=JSON) for rest in (b"", BLANKS)]
+            assert small.status_code in (400, 413), small.text
+            assert (large.status_code, large.json()) == (small.status_code, small.json())

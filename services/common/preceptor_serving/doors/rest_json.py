@@ -18,28 +18,39 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope
 
 from preceptor.errors import InvalidArgument
-from preceptor_serving.doors.rest_errors import Refused
+from preceptor_serving.doors.rest_errors import Refused, from_validation
 
 MAX_DEPTH = 32
 JSON_TYPE = "application/json"
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
-LARGE_BYTES = 256 << 10  # some ten milliseconds of reading
+LARGE_BYTES = 256 << 10  # some ten milliseconds each of reading and of validating
 
 T = TypeVar("T")
 
 
 class JsonRequest(Request):
-    """A request whose `json()` is strict; FastAPI reads bodies through it."""
+    """A request whose `json()` is strict; FastAPI reads bodies through it. `kind` is the type of the route's whole body."""
+
+    def __init__(self, scope: Scope, receive: Receive, kind: object = None) -> None:
+        super().__init__(scope, receive)
+        self._kind = kind
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             try:
-                self._json = await beside_others(self, read_json, await self.body())
+                self._json = await beside_others(self, self._read, await self.body())
             except InvalidArgument as error:
                 raise Refused(error) from None  # FastAPI lets only HTTP exceptions through its body parser
         return self._json
+
+    def _read(self, raw: bytes) -> Any:
+        value = read_json(raw)
+        return validated(value, self._kind) if len(raw) >= LARGE_BYTES else value
 
 
 async def beside_others(request: Request, work: Callable[..., T], *inputs: Any) -> T:
@@ -47,6 +58,17 @@ async def beside_others(request: Request, work: Callable[..., T], *inputs: Any) 
     if len(await request.body()) < LARGE_BYTES:
         return work(*inputs)
     return await asyncio.to_thread(work, *inputs)
+
+
+def validated(value: Any, kind: object) -> Any:
+    """The model that FastAPI would make of it on the event loop; it takes one that is made already as it is."""
+    if value is None or not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return value
+    try:
+        return kind.model_validate(value, from_attributes=True)
+    except ValidationError as error:
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
+        raise from_validation(RequestValidationError(found), kind) from None
 
 
 def check_headers(headers: Mapping[str, str]) -> None:

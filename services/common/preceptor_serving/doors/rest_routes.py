@@ -101,7 +101,7 @@ class FrameRoute(APIRoute):
             with stack:
                 call = stack.enter_context(frame.admit(_arrival(request, path), need.scope, always=need.always))
                 request.state.call = call
-                response = await _answered(answer, JsonRequest(request.scope, request.receive), call, body)
+                response = await _answered(answer, JsonRequest(request.scope, request.receive, body), call, body)
                 response.headers[REQUEST_ID_HEADER] = call.request_id
                 return _Timely.of(response, stack, call) if isinstance(response, StreamingResponse) else response
 
