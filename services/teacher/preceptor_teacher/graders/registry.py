@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from pydantic import ValidationError
 
 from preceptor.errors import InvalidArgument, NotFound, Unsupported
 from preceptor.suggest import did_you_mean
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import exact, math_verify, verbal
+from preceptor_teacher.graders import critique, exact, math_verify, rubric, verbal
 from preceptor_teacher.graders.protocol import Grader, GraderSpec, Means
 
-GRADERS: dict[str, GraderSpec] = {spec.name: spec for spec in (exact.SPEC, math_verify.SPEC, verbal.SPEC)}
+GRADERS: dict[str, GraderSpec] = {
+    spec.name: spec for spec in (critique.SPEC, exact.SPEC, math_verify.SPEC, rubric.SPEC, verbal.SPEC)
+}
 """Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name that here."""
 
 
@@ -36,19 +39,17 @@ def build_grader(request: teacher_pb2.GradeSpec, means: Means) -> Grader:
             limit=" | ".join(names_of_graders(asking=has_judge)),
             hint=f"give it to a teacher with engine: {'api' if spec.asks else 'check'}",
         )
-    if request.criteria:
-        raise InvalidArgument(
-            f"grader {spec.name} takes no criteria", field="spec.criteria", value=len(request.criteria), limit="none"
-        )
-    return spec.build(_params(spec, request.parameters_json), means)
+    return spec.build(_params(spec, request), means)
 
 
-def _params(spec: GraderSpec, text: str) -> object:
-    where = "spec.parameters_json"
+def _params(spec: GraderSpec, request: teacher_pb2.GradeSpec) -> object:
+    where, text = "spec.parameters_json", request.parameters_json
     try:
         values = json.loads(text or "{}")
     except (ValueError, RecursionError):
         raise InvalidArgument(f"{where} is no JSON", field=where, value=text, limit="one JSON object") from None
+    if request.criteria:
+        values = _with_criteria(spec, values, request)
     try:
         return spec.params.model_validate(values)
     except ValidationError as error:
@@ -58,3 +59,19 @@ def _params(spec: GraderSpec, text: str) -> object:
         raise InvalidArgument(
             f"{field}: {first['msg']}", field=field, value=first["input"], limit=f"parameters: {known}"
         ) from None
+
+
+def _with_criteria(spec: GraderSpec, values: Any, request: teacher_pb2.GradeSpec) -> dict[str, Any]:
+    """Criteria of the message stand where those of a JSON body do."""
+    given = len(request.criteria)
+    if "criteria" not in spec.params.model_fields:
+        raise InvalidArgument(f"grader {spec.name} takes no criteria", field="spec.criteria", value=given, limit="none")
+    if not isinstance(values, dict) or "criteria" in values:
+        raise InvalidArgument(
+            "criteria beside parameters that are no object or have criteria too",
+            field="spec.criteria",
+            value=given,
+            limit="one of both",
+        )
+    criteria = [{"name": one.name, "text": one.text, "weight": one.weight} for one in request.criteria]
+    return {**values, "criteria": criteria}  # pyright: ignore[reportUnknownVariableType]

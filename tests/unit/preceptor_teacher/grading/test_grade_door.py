@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 import httpx
@@ -74,7 +76,11 @@ async def test_verdicts_come_in_order_through_grpc_and_rest_and_equal_texts_are_
 async def test_a_judge_is_described_and_is_no_scorer():
     async with judged() as (house, _), AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client:
         [info] = await client.describe("critic")
-        assert (info.model.name, info.engine, info.capabilities.graders) == ("judge", "api", ("verbal",))
+        assert (info.model.name, info.engine, info.capabilities.graders) == (
+            "judge",
+            "api",
+            ("critique", "rubric", "verbal"),
+        )
         assert (info.capabilities.judge, info.capabilities.sampled) == (True, False)
         assert [one.model.name for one in await client.describe()] == ["scorer", "judge"]
         with pytest.raises(Unsupported, match="grades text") as scored:
@@ -122,6 +128,25 @@ async def test_the_teacher_s_own_limits_of_grading_hold_at_their_edges_over_rest
             assert (reply.status_code, reply.json().get("field", "")) == (status, field), reply.text[:300]
             if status == 200:
                 assert [set(result) for result in reply.json()["results"]] == [{"verdict"}] * count
+
+
+async def test_a_rubric_is_paid_once_a_prompt_and_critiques_come_through_both_doors():
+    half = GradeItem(FIRST.prompt, " ".join(FIRST.worked.split()[:2]))
+    async with judged() as (house, provider):
+        whole, part = await grade(house, ITEMS[0], half, options=GradeOptions("rubric"))
+        assert (whole.reward, part.reward) == (1.0, 0.5)
+        assert [one.score for one in part.criteria] == [1.0, 1.0, 0.0, 0.0]
+        assert whole.calls + part.calls == provider.provider.seen["chat"] == 4  # an answer, a rubric, two verifications
+        given = [{**json.loads(one.reason), "weight": 1 + 2 * (n == 3)} for n, one in enumerate(part.criteria)]
+        body = {"teacher": "judge", "items": [asdict(half)], "grader": "rubric", "parameters": {"criteria": given}}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", timeout=30) as http:
+            [edited] = (await http.post("/v1/grade", json=body)).json()["results"]
+            body = {"teacher": "judge", "items": [asdict(half)], "grader": "critique"}
+            [told] = (await http.post("/v1/grade", json=body)).json()["results"]
+        assert edited["verdict"]["reward"] == pytest.approx(1 / 3)
+        assert (told["verdict"]["reward"], told["verdict"]["critique"]) == (5.0, f"Word 3 should be {FIRST.worked.split()[2]}.")
+        [same] = await grade(house, half, options=GradeOptions("critique"))
+        assert (same.critique, same.calls) == (told["verdict"]["critique"], 0)
 
 
 async def test_overload_and_failures_are_outlasted():

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,34 +9,16 @@ from hypothesis import strategies as st
 from preceptor.errors import InvalidArgument, NotFound
 from preceptor.types import GradeItem, Validity
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.api import ChatReply
 from preceptor_teacher.graders import Means, build_grader
 from preceptor_teacher.graders.fence import Fence, fenced_texts
 from preceptor_teacher.graders.verbal import Verbal, VerbalParams, ask_for
 from preceptor_teacher.graders.verdicts import NoVerdict, read_score, schema_of
 from preceptor_teacher.testing.judging import read_judging
 from tests.unit.preceptor_teacher.grading.injections import INJECTIONS
+from tests.unit.preceptor_teacher.grading.scripted import Judge, says
 
 NUMBER = "00112233aabbccdd"
 ITEM = GradeItem("478+356", "834")
-
-
-class Judge:
-    """Answers by a script: texts, or functions of the number that the answer must carry."""
-
-    def __init__(self, *replies: str | Callable[[str], str], **fields) -> None:
-        self.replies, self.fields, self.asked = list(replies), fields, []
-
-    async def __call__(self, messages: Any, schema: Any = None) -> ChatReply:
-        self.asked.append(messages)
-        reply = self.replies.pop(0)
-        text = reply if isinstance(reply, str) else reply(schema["properties"]["request"]["const"])
-        known = {"finish_reason": "stop", "refused": False, "calls": 1, "prompt_tokens": 7, "completion_tokens": 3}
-        return ChatReply(text=text, **{**known, **self.fields})
-
-
-def says(score: object) -> Callable[[str], str]:
-    return lambda number: json.dumps({"request": number, "score": score})
 
 
 async def verdict_of(judge: Judge, item: GradeItem = ITEM):
@@ -48,7 +26,7 @@ async def verdict_of(judge: Judge, item: GradeItem = ITEM):
 
 
 def test_there_are_many_injections():
-    assert len(set(INJECTIONS)) >= 40
+    assert len(set(INJECTIONS)) >= 100
 
 
 # ---------------------------------------------------------------- fences
