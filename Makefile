@@ -67,7 +67,7 @@ install-vllm: ## Create .venv-vllm with vLLM's CPU build, apart from everything 
 test-vllm: install-vllm ## Run the tests of the vllm engines on vLLM's CPU build (PYTEST_ARGS="..." goes to pytest)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm $(PYTEST_ARGS) \
 		tests/unit/preceptor_teacher/test_vllm.py tests/unit/preceptor_teacher/test_vllm_adapters.py \
-		tests/unit/preceptor_teacher/test_vllm_versions.py \
+		tests/unit/preceptor_teacher/test_vllm_versions.py tests/unit/preceptor_teacher/test_memory_at_the_limit.py \
 		tests/unit/preceptor_rollout/test_vllm.py tests/unit/preceptor_serving/test_vllm_arguments.py \
 		tests/contract/test_engine_vllm.py tests/contract/test_generation_vllm.py \
 		tests/integration/test_teacher_vllm.py tests/integration/test_rollout_vllm.py
