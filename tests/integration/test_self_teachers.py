@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from examples.tiny import task
-from examples.tiny.decode import load_model
+from examples.tiny.decode import load_model, text_of
 from examples.tiny.tokenizer import prompt_ids
 from examples.tiny.try_opd import batches
 from preceptor.config.settings import ClientSettings
@@ -23,7 +23,7 @@ from preceptor.learner.inline import in_this_process
 from preceptor.recipes import compile_recipe, load_recipe
 from tests.integration.test_inline_n3 import OVERRIDES, PAIR, PROMPTS, RATE, ROOT, STEPS, assert_same, buckets
 from tests.reference import self_loop
-from tests.reference.opd_loop import Settings, reverse_kl_tail
+from tests.reference.opd_loop import Rollouts, Settings, reverse_kl_tail
 
 ENVIRON = {
     "PRECEPTOR_TEACHER_MODEL": f"tiny-student={PAIR / 'student'}",
@@ -38,8 +38,8 @@ def plan_of(recipe_name: str, *overrides: str) -> RunPlan:
     return RunPlan("self", "local", compile_recipe(recipe), training_prompts(recipe), views=training_views(recipe))
 
 
-async def learn(plan: RunPlan, runs: Path, **changes) -> Path:
-    async with in_this_process(ClientSettings(), runs, environ=ENVIRON) as ports:
+async def learn(plan: RunPlan, runs: Path, environ: dict[str, str] = ENVIRON, **changes) -> Path:
+    async with in_this_process(ClientSettings(), runs, environ=environ) as ports:
         await Learner(plan, ports, RunFolder.of(runs, "self"), **changes).run()
     return runs / "self"
 
@@ -89,6 +89,68 @@ def test_the_first_steps_are_those_of_the_reference_loop(tmp_path: Path, recipe,
     folder = asyncio.run(learn(plan, tmp_path))
     assert_same(folder, *reference(objective, renew, view, skip))
     assert moved(folder)
+
+
+def shows_a_right_sibling(rollouts: Rollouts) -> list[list[int] | None]:
+    """The first other right response of the group behind the question, by the definition; nothing where there is none."""
+    problems = task.load("distil")
+    prompts = rollouts.prompts_B.tolist()
+    texts = [text_of(ids[ok].tolist()) for ids, ok in zip(rollouts.response_BR, rollouts.valid_BR, strict=True)]
+    right = [text.split()[-1:] == [problems[prompt].answer] for text, prompt in zip(texts, prompts, strict=True)]
+    shown: list[list[int] | None] = []
+    for place, prompt in enumerate(prompts):
+        siblings = (other for other, group in enumerate(prompts) if group == prompt and other != place and right[other])
+        found = next(siblings, None)
+        shown.append(None if found is None else prompt_ids(f"{problems[prompt].prompt}={texts[found]}"))
+    return shown
+
+
+SDPO_RATE = 3e-5  # at the others' rate no group has a right answer left by the third step
+
+
+def checked_environ(tmp_path: Path) -> dict[str, str]:
+    """The same with a check beside the student's start."""
+    served = {"tiny-student": {"folder": str(PAIR / "student")}, "checks": {"engine": "check"}}
+    (tmp_path / "teachers.yaml").write_text(json.dumps({"teachers": served}))
+    others = {name: value for name, value in ENVIRON.items() if name != "PRECEPTOR_TEACHER_MODEL"}
+    return others | {"PRECEPTOR_TEACHER_TEACHERS_FILE": str(tmp_path / "teachers.yaml")}
+
+
+def plan_of_sdpo() -> RunPlan:
+    recipe = load_recipe(
+        ROOT / "recipes" / "sdpo.yaml",
+        (*OVERRIDES, "sources.rollouts.samples_per_prompt=3", f"optimizer.learning_rate={SDPO_RATE}"),
+    )
+    return RunPlan.of("self", "local", compile_recipe(recipe))
+
+
+@pytest.mark.slow
+def test_a_right_answer_of_the_group_teaches_the_others_as_in_the_reference_loop(tmp_path: Path) -> None:
+    seen: list[list[list[int] | None]] = []
+
+    def reread(rollouts: Rollouts) -> list[list[int] | None]:
+        seen.append(shows_a_right_sibling(rollouts))
+        return seen[-1]
+
+    folder = asyncio.run(learn(plan_of_sdpo(), tmp_path, environ=checked_environ(tmp_path)))
+    torch.set_num_threads(1)
+    student, settings = load_model("student"), Settings(learning_rate=SDPO_RATE, samples_per_prompt=3)
+    prompts = batches(task.load("distil"), PROMPTS)
+    loop = self_loop.distil_self(student, prompts, {}, reverse_kl_tail, self_loop.mean(0.95), settings, reread=reread)
+    assert_same(folder, list(islice(loop, STEPS)), student.state_dict())
+    assert moved(folder)
+    assert all({one is None for one in step} == {True, False} for step in seen), "some are taught, and some have no sibling"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "hit"), [("rereadings journaled", 1), ("rereadings journaled", 2), ("verdict journaled", 9)])
+def test_a_run_that_dies_over_its_rereadings_ends_with_the_same_bits(tmp_path: Path, point: str, hit: int) -> None:
+    environ = checked_environ(tmp_path)
+    straight = asyncio.run(learn(plan_of_sdpo(), tmp_path / "straight", environ=environ))
+    with pytest.raises(RuntimeError, match=point):
+        asyncio.run(learn(plan_of_sdpo(), tmp_path / "dies", environ=environ, hooks=DiesAt(point, hit)))
+    again = asyncio.run(learn(plan_of_sdpo(), tmp_path / "dies", environ=environ, resume=True))
+    assert newest(straight / "versions").read_bytes() == newest(again / "versions").read_bytes()
 
 
 @dataclass

@@ -70,7 +70,7 @@ PARTS: dict[str, Callable[[Values], None]] = {
 }
 """Recipe -> what takes its defining part away; what is left is another method that compiles."""
 
-TAUGHT_OTHERWISE = {"opcd", "opsdc"}
+TAUGHT_OTHERWISE = {"opcd", "opsdc", "sdpo"}
 """Their part is which weights teach and what these read: tests/integration/test_self_teachers.py follows the reference there."""
 
 DRAWN_OTHERWISE = {"tiny-skd", "tiny-trust-region"}

@@ -5,7 +5,7 @@ Shapes as in `opd_loop`; the teacher's prompts may differ in length, so every ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 
 import torch
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel as Model
 from tests.reference.opd_loop import Objective, Prompts, Rollouts, Settings, generate, score
 
 Renew = Callable[[Model, Model, int], None]  # teacher, student, steps that the student has seen
+Reread = Callable[[Rollouts], list[list[int] | None]]  # finished rollouts -> the prompt of each
 
 
 def frozen(teacher: Model, student: Model, step: int) -> None:
@@ -43,12 +44,12 @@ def mean(decay: float) -> Renew:
 
 
 @torch.no_grad()
-def score_views(teacher: Model, rollouts: Rollouts, views: dict[int, list[int]]) -> Tensor:
-    """What the teacher says of every response behind its own prompt."""
+def score_views(teacher: Model, rollouts: Rollouts, shown: Sequence[list[int] | None]) -> Tensor:
+    """What the teacher says of every response behind its own prompt; of one without, behind the student's."""
     rows = []
-    for place, prompt in enumerate(rollouts.prompts_B.tolist()):
+    for place, ids in enumerate(shown):
         one = slice(place, place + 1)
-        seen = torch.tensor([views[prompt]])
+        seen = rollouts.prompt_ids_BP[one] if ids is None else torch.tensor([ids])
         alone = Rollouts(
             rollouts.prompts_B[one], seen, rollouts.response_BR[one], rollouts.valid_BR[one], rollouts.top_ids_BRk[one]
         )
@@ -64,17 +65,21 @@ def distil_self(
     renew: Renew,
     settings: Settings,
     skip: int = 0,
+    reread: Reread | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Trains the student in place; `skip` rows at the start of each response are left out. `normaliser`: rows."""
+    """Trains the student in place; `skip` rows at the start of each response are left out. `normaliser`: rows. `reread`: the
+    teacher's prompts are made of the rollouts instead, and a rollout that has none does not count."""
     teacher = deepcopy(student)
     optimizer = torch.optim.AdamW(
         student.parameters(), settings.learning_rate, settings.betas, settings.epsilon, weight_decay=0.0
     )
     for step, prompts in enumerate(batches):
         rollouts = generate(student, prompts, step, settings)
-        loss_BR = objective(score(student, rollouts), score_views(teacher, rollouts, views), rollouts, settings)
+        shown = reread(rollouts) if reread else [views[prompt] for prompt in rollouts.prompts_B.tolist()]
+        loss_BR = objective(score(student, rollouts), score_views(teacher, rollouts, shown), rollouts, settings)
         counted = rollouts.valid_BR.clone()
         counted[:, :skip] = False
+        counted[[one is None for one in shown]] = False
         loss = loss_BR[counted].sum() / counted.sum()
         optimizer.zero_grad()
         loss.backward()

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from preceptor.errors import ConfigurationError
 from preceptor.recipes import Recipe
-from preceptor.recipes.views import fields_of
+from preceptor.recipes.views import FEEDBACK_PLACES, fields_of, filled_in_part
 
 MAX_SHOWN = 40
 
@@ -39,10 +39,14 @@ def training_answers(recipe: Recipe) -> tuple[str, ...]:
 
 
 def training_views(recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """What each teacher with a view reads instead of each prompt, by the recipe's name for it."""
-    views = {name: teacher.view for name, teacher in recipe.teachers.items() if teacher.view is not None}
+    """What each teacher with a view reads instead of each prompt, by the recipe's name for it. Where finished rollouts are shown
+    it is still a view, with their places."""
+    views = {name: (teacher.view, teacher.feedback) for name, teacher in recipe.teachers.items() if teacher.view is not None}
     lines = list(_lines(recipe.data.path, "data.path")) if views else []
-    return {name: tuple(_filled(view, line, where) for where, line in lines) for name, view in views.items()}
+    return {
+        name: tuple(_shown(view, line, where) if feedback else _filled(view, line, where) for where, line in lines)
+        for name, (view, feedback) in views.items()
+    }
 
 
 def evaluation_items(recipe: Recipe) -> tuple[EvaluationItem, ...]:
@@ -81,6 +85,10 @@ def _object(line: str, where: str) -> dict[str, Any]:
 
 def _filled(view: str, line: dict[str, Any], where: str) -> str:
     return view.format_map({name: _text(line, name, where) for name in fields_of(view)})
+
+
+def _shown(view: str, line: dict[str, Any], where: str) -> str:
+    return filled_in_part(view, {name: _text(line, name, where) for name in fields_of(view) if name not in FEEDBACK_PLACES})
 
 
 def _text(line: dict[str, Any], name: str, where: str) -> str:

@@ -30,6 +30,6 @@ POINTS = (
 )
 """Every point, in the order of a step. Dying at any of them must cost time and nothing else."""
 
-RARE_POINTS = ("rollouts dropped", "rollout skipped", "end journaled", "copies loaded")
+RARE_POINTS = ("rollouts dropped", "rollout skipped", "end journaled", "copies loaded", "rereadings journaled")
 """Points that only some runs reach: where rollouts get too old, where some fail for good, where a run ends early, where the
-student's own copies teach it."""
+student's own copies teach it, where a teacher reads finished rollouts."""

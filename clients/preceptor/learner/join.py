@@ -10,8 +10,8 @@ from preceptor.layout import RowLayout
 from preceptor.learner.control import permuted
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
-from preceptor.learner.stages import age_of, closed_rollouts
-from preceptor.names import batch_digest, task_name
+from preceptor.learner.stages import age_of, closed_rollouts, score_names
+from preceptor.names import batch_digest
 from preceptor.wire import sequence_from_proto
 from preceptor_proto.v1 import common_pb2, rollout_pb2, student_pb2, teacher_pb2
 
@@ -74,9 +74,8 @@ def _item(state: LearnerState, plan: RunPlan, closed: RolloutClosed) -> student_
     if result.HasField("student_topk"):
         item.student_topk.CopyFrom(result.student_topk)
     row_count = sequence_from_proto(result.sequence).row_count
-    for scorer in slot.scorers:
-        task = state.tasks[task_name(closed.rollout, scorer.name)]
-        item.scores.extend(_scores(task, scorer.name, row_count))
+    for teacher, name in score_names(state, plan, closed).items():
+        item.scores.extend(_scores(state.tasks[name], teacher, row_count))
     for grader in slot.graders:
         item.scores.extend(_verdict(state.tasks[grade_name(closed.rollout, grader)], grader.name))
     return item

@@ -34,6 +34,16 @@ class Slot:
         return self.first_sample + self.source.samples_per_prompt
 
     @property
+    def readers(self) -> tuple[TeacherPlan, ...]:
+        """Scorers that read a rollout while it is drawn."""
+        return tuple(scorer for scorer in self.scorers if scorer.feedback is None)
+
+    @property
+    def rereaders(self) -> tuple[TeacherPlan, ...]:
+        """Scorers whose view shows finished rollouts."""
+        return tuple(scorer for scorer in self.scorers if scorer.feedback is not None)
+
+    @property
     def by_student(self) -> bool:
         return self.source.writer == STUDENT
 

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from preceptor.journal import LearnerState
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
-from preceptor.learner.stages import closed_rollouts
-from preceptor.names import task_name
+from preceptor.learner.stages import closed_rollouts, score_names
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
 SHOWN_DIGEST_CHARS = 16
@@ -49,7 +48,7 @@ def receipts_of(state: LearnerState, plan: RunPlan, index: int) -> list[dict[str
 def _receipts(state: LearnerState, plan: RunPlan, index: int) -> Iterator[Scored]:
     for closed in closed_rollouts(state, plan, index):
         slot = plan.slot_of(closed.rollout.sample)
-        names = [(scorer.name, task_name(closed.rollout, scorer.name)) for scorer in slot.scorers]
+        names = list(score_names(state, plan, closed).items())
         names += [(grader.name, grade_name(closed.rollout, grader)) for grader in slot.graders]
         for teacher, name in names:
             for part in state.tasks[name].rows:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from preceptor import wire
-from preceptor.journal import AttemptStarted, JournalRecord, LearnerState, PromptTaken, RolloutKey, TaskOpened
+from preceptor.journal import AttemptStarted, JournalRecord, LearnerState, PromptTaken, RolloutClosed, RolloutKey, TaskOpened
 from preceptor.journal.state import PromptKey
 from preceptor.learner.plan import RunPlan, Slot
 from preceptor.names import task_name
@@ -84,7 +84,7 @@ def generate_request(
         seed=plan.seed,
         student_topk=source.student_topk,
         deterministic=plan.deterministic,
-        write_logs=bool(slot.scorers),
+        write_logs=bool(slot.readers),
         job=plan.run,
         min_weight_step=plan.oldest_weights(index) if slot.by_student else None,
         policy_json=source.policy_json,
@@ -160,9 +160,13 @@ def attempt_records(
         for rollout in rollouts_of_group(plan, index, group):
             if not state.is_settled(RolloutKey.of(rollout)):
                 records.append(AttemptStarted(rollout))
-                records += [task_opened(rollout, scorer, group.context, terms) for scorer in slot.scorers]
+                records += [task_opened(rollout, one, _read_by(one, group, terms), terms) for one in slot.readers]
                 records += [grade_opened(rollout, grader) for grader in slot.graders]
     return records
+
+
+def _read_by(scorer: TeacherPlan, group: rollout_pb2.GeneratePrompt, terms: Terms) -> common_pb2.TokenIds:
+    return group.context if scorer.view is None else terms.views[scorer.name, group.prompt]
 
 
 def task_opened(rollout: RolloutId, scorer: TeacherPlan, context: common_pb2.TokenIds, terms: Terms) -> TaskOpened:
@@ -173,7 +177,7 @@ def task_opened(rollout: RolloutId, scorer: TeacherPlan, context: common_pb2.Tok
         task_id=task_name(rollout, scorer.name),
         rollout=wire.rollout_id_to_proto(rollout),
         teacher=_choice(scorer, terms),
-        context=context if scorer.view is None else terms.views[scorer.name, rollout.prompt],
+        context=context,
         want=wire.want_to_proto(scorer.want),
         trace=f"{rollout.run}/{rollout.step}",
         tokenizer_sha256=terms.tokenizer_sha256,
@@ -185,6 +189,14 @@ def _choice(scorer: TeacherPlan, terms: Terms) -> common_pb2.ModelChoice:
     if scorer.student_copy is None:
         return wire.choice_to_proto(scorer.model)
     return common_pb2.ModelChoice(teacher=scorer.model, exact=terms.copies[scorer.name])
+
+
+def rereading_opened(closed: RolloutClosed, scorer: TeacherPlan, context: common_pb2.TokenIds, terms: Terms) -> TaskOpened:
+    """The task of a closed rollout under a teacher whose view was made since: the ids stand in it."""
+    opened = task_opened(closed.rollout, scorer, context, terms)
+    rollout = wire.rollout_from_proto(rollout_pb2.RolloutResult.FromString(closed.payload))
+    task = inline_task(teacher_pb2.ScoreTask.FromString(opened.payload), rollout, b"")
+    return TaskOpened(opened.task_id, opened.rollout, 0, task.SerializeToString(deterministic=True))
 
 
 def grade_opened(rollout: RolloutId, grader: TeacherPlan) -> TaskOpened:
@@ -212,10 +224,11 @@ def inline_task(task: teacher_pb2.ScoreTask, rollout: Rollout, first_envelope: b
     """
     whole = teacher_pb2.ScoreTask()
     whole.CopyFrom(task)
-    whole.ClearField("context")
-    whole.inline.CopyFrom(wire.sequence_to_proto(rollout.sequence))
-    whole.inline.segments[0].context.CopyFrom(task.context)  # a view reads another one than the rollout's
-    whole.want.CopyFrom(wire.want_to_proto(_inline_want(wire.want_from_proto(task.want), rollout.student_topk)))
+    if not task.HasField("inline"):
+        whole.ClearField("context")
+        whole.inline.CopyFrom(wire.sequence_to_proto(rollout.sequence))
+        whole.inline.segments[0].context.CopyFrom(task.context)  # a view reads another one than the rollout's
+        whole.want.CopyFrom(wire.want_to_proto(_inline_want(wire.want_from_proto(task.want), rollout.student_topk)))
     if first_envelope:
         receipt = teacher_pb2.Envelope.FromString(first_envelope).receipt
         if receipt.HasField("model"):

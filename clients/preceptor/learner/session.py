@@ -112,6 +112,7 @@ class Session:
             Stage.CHECKPOINT: self._checkpoint,
             Stage.PUBLISH: self._publish,
             Stage.SIFT: self._sift,
+            Stage.REREAD: self._reread,
             Stage.SCORES: self._wait_for_scores,
             Stage.BATCH: self._batch,
             Stage.TRAIN: self._train,
@@ -201,6 +202,10 @@ class Session:
     async def _grade(self, index: int) -> None:
         with self._timed(index, "score_wait"):
             await self._grades.grade(index)
+
+    async def _reread(self, index: int) -> None:
+        with self._timed(index, "score_wait"):
+            await self._desk.open(await self._teaching.reread(index))
 
     async def _wait_for_scores(self, index: int) -> None:
         with self._timed(index, "score_wait"):

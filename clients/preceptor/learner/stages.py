@@ -2,7 +2,7 @@
 
     generate:  WEIGHTS -> EVALUATE -> PROMPTS -> COLLECT -> ...        draws at most `ahead` steps ahead of training
     score:     GRADE -> ...
-    train:     CHECKPOINT -> PUBLISH -> SIFT -> SCORES -> BATCH -> TRAIN -> ...
+    train:     CHECKPOINT -> PUBLISH -> SIFT -> REREAD -> SCORES -> BATCH -> TRAIN -> ...
 
 `next_work` is pure. Every stage makes the condition false that led to it, so a learner that died anywhere starts again by asking
 the same questions of the replayed journal. Where generation may not run ahead the lanes take turns: strictly on-policy.
@@ -18,6 +18,7 @@ from preceptor.journal import LearnerState, RolloutClosed, RolloutKey
 from preceptor.journal.state import FINISHED, PromptKey
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
+from preceptor.learner.rereading import owed
 from preceptor.names import task_name
 from preceptor.types import RolloutId
 from preceptor_proto.v1 import rollout_pb2
@@ -34,6 +35,7 @@ class Stage(StrEnum):
     CHECKPOINT = "checkpoint"
     PUBLISH = "publish"
     SIFT = "sift"
+    REREAD = "reread"
     SCORES = "scores"
     BATCH = "batch"
     TRAIN = "train"
@@ -120,6 +122,7 @@ def _train(state: LearnerState, plan: RunPlan, memory: Memory) -> Work:
         (Work(Stage.TRAIN, index), lambda: index + 1 in state.batches),
         (WAIT, lambda: not is_drawn(state, plan, index) or any(ungraded(state, plan, index))),
         (Work(Stage.SIFT, index), lambda: any(too_old(state, plan, index))),
+        (Work(Stage.REREAD, index), lambda: any(owed(state, plan, index))),
         (Work(Stage.SCORES, index), lambda: any(unscored(state, plan, index))),
         (Work(Stage.BATCH, index), lambda: True),
     )
@@ -169,9 +172,16 @@ def age_of(closed: RolloutClosed, plan: RunPlan) -> int:
 def unscored(state: LearnerState, plan: RunPlan, index: int) -> Iterator[str]:
     """Tasks of closed rollouts that still owe rows."""
     for closed in closed_rollouts(state, plan, index):
-        scorers = plan.slot_of(closed.rollout.sample).scorers
-        names = (task_name(closed.rollout, scorer.name) for scorer in scorers)
-        yield from (name for name in names if not is_scored(state, name))
+        names = score_names(state, plan, closed)
+        yield from (name for name in names.values() if not is_scored(state, name))
+
+
+def score_names(state: LearnerState, plan: RunPlan, closed: RolloutClosed) -> dict[str, str]:
+    """Teacher -> its score task of a closed rollout; a teacher that found nothing to read again has none."""
+    slot = plan.slot_of(closed.rollout.sample)
+    names = {scorer.name: task_name(closed.rollout, scorer.name) for scorer in slot.scorers}
+    unread = {scorer.name for scorer in slot.rereaders if names[scorer.name] not in state.tasks}
+    return {teacher: name for teacher, name in names.items() if teacher not in unread}
 
 
 def ungraded(state: LearnerState, plan: RunPlan, index: int) -> Iterator[str]:

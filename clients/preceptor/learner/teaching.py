@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from preceptor.journal import LearnerJournal
+import asyncio
+
+from preceptor.journal import LearnerJournal, TaskOpened
 from preceptor.learner.evaluation import render
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan
 from preceptor.learner.ports import Ports
-from preceptor.learner.requests import Terms
+from preceptor.learner.requests import Terms, rereading_opened
+from preceptor.learner.rereading import owed
 from preceptor.learner.student import Student
 from preceptor.learner.waits import persist
 from preceptor.recipes import TeacherPlan
@@ -33,9 +36,27 @@ class Teaching:
         self._held: dict[str, common_pb2.ModelRef] = {}
         self._views: dict[tuple[str, int], common_pb2.TokenIds] = {}
         self._of: int | None = None  # the step whose views are known
+        self._turn = asyncio.Lock()  # no copy is let go between the choice of one and the record that names it
 
     async def bring_copies(self) -> None:
         """The teachers hold what was published last."""
+        async with self._turn:
+            await self._bring()
+
+    async def reread(self, index: int) -> list[TaskOpened]:
+        """The tasks of what is read again now that its group is finished, journaled and not yet opened."""
+        rereadings = list(owed(self._journal.state, self._plan, index))
+        contexts = await render(self._ports.rollout, [one.text for one in rereadings], self._deadline_s)
+        async with self._turn:
+            await self._bring()  # after a restart nobody has done that for a step that was drawn before
+            terms = Terms(self._digest, dict(self._held))
+            pairs = zip(rereadings, contexts, strict=True)
+            opened = [rereading_opened(one.closed, one.scorer, context, terms) for one, context in pairs]
+            await self._journal.write(*opened)
+        self._hooks.reached("rereadings journaled")
+        return opened
+
+    async def _bring(self) -> None:
         for name, teacher in self._plan.compiled.teachers.items():
             if teacher.student_copy is not None and (newest := self._student.copies[name]) != self._held.get(name):
                 await self._load(teacher, newest)
@@ -75,6 +96,8 @@ class Teaching:
         prompts = sorted(self._plan.prompts_of(index))
         found: dict[tuple[str, int], common_pb2.TokenIds] = {}
         for name, texts in self._plan.views.items():
+            if self._plan.compiled.teachers[name].feedback is not None:
+                continue  # what it shows is not there yet
             ids = await render(self._ports.rollout, [texts[prompt] for prompt in prompts], self._deadline_s)
             found |= {(name, prompt): one for prompt, one in zip(prompts, ids, strict=True)}
         return found

@@ -19,6 +19,7 @@ from preceptor.recipes.resolve import ResolvedTerm, resolve_term
 from preceptor.recipes.run_config import RunConfig
 from preceptor.recipes.schedules import Number, at_step, ends
 from preceptor.recipes.schema import OpUse, Recipe
+from preceptor.recipes.views import Feedback
 from preceptor.types import TailOf, Want
 
 
@@ -35,7 +36,7 @@ class TeacherPlan:
     """What one teacher does for every rollout of the sources in `on`: it is scored once under `want` where there is one, and
     graded once where there is `grading`. A teacher that only writes has neither. `head_sha256`: what turns its hidden states into
     scores, known once the teacher has answered; empty where nobody wants these. `student_copy`: whose weights it has, not the
-    weights served; `view`: what it reads instead of the prompt."""
+    weights served; `view`: what it reads instead of the prompt, made once the group is graded where there is `feedback`."""
 
     name: str
     model: str
@@ -45,6 +46,7 @@ class TeacherPlan:
     head_sha256: bytes = b""
     student_copy: Copy | None = None
     view: str | None = None
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> T
         grading=next((_grading(one) for one in needs if one.grader), None),
         student_copy=recipe.teachers[name].student_copy,
         view=recipe.teachers[name].view,
+        feedback=recipe.teachers[name].feedback,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules import copies, divergences, engines, gradient, idle, names, readings, slots
+from preceptor.recipes.rules import copies, divergences, engines, feedback, gradient, idle, names, readings, slots
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule, of_recipe
 from preceptor.recipes.schema import Recipe
 
@@ -14,6 +14,7 @@ TERM_RULES: tuple[TermRule, ...] = (*readings.TERM_RULES, *slots.TERM_RULES, *di
 
 RULES: tuple[Rule, ...] = (
     *map(of_recipe, TERM_RULES), *readings.RULES, *gradient.RULES, *divergences.RULES, *idle.RULES, *copies.RULES,
+    *feedback.RULES,
 )  # fmt: skip
 """To add a rule: a function in the file of its idea under `rules/`, and its name in that file's list."""
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 from preceptor.recipes.alarms import Alarms, EarlyStop
 from preceptor.recipes.copies import Copy, as_copy
 from preceptor.recipes.schedules import FROZEN, AtLeastOne, NotNegative, Number
-from preceptor.recipes.views import check_view
+from preceptor.recipes.views import Feedback, check_view
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
@@ -123,6 +123,9 @@ class Teacher(BaseModel):
     view: Annotated[NonEmpty, AfterValidator(check_view)] | None = None
     """What this teacher reads instead of the prompt, as one user message: a text with names of fields of the data in braces.
     The response stays the student's; unset: the prompt."""
+
+    feedback: Feedback | None = None
+    """Where the view shows finished rollouts: who judges them. Scores are then asked for once the group has its verdicts."""
 
     payload: Literal["f32", "f16", "u8"] = "f32"
     """How lists of log-probabilities travel: f16 and u8 are smaller and rounded within a stated bound."""

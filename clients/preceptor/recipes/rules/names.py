@@ -20,6 +20,8 @@ def known(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
             writers = (STUDENT, *recipe.teachers)
             yield Finding(f"sources.{name}.writer", f"there is no writer {source.writer!r}", did_you_mean(source.writer, writers))
     yield from _policies(recipe)
+    judges = [(f"teachers.{name}.feedback.judge", one.feedback.judge) for name, one in recipe.teachers.items() if one.feedback]
+    yield from _teachers(recipe, judges)
     for one in terms:
         mentioned = [(f"{one.where}.on", one.term.on)]
         mentioned += [(f"{one.where}.pairs.params.rejected", name) for name in one.sources[1:]]
