@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractAsyncContextManager
 
 from preceptor.config.settings import ServiceSettings, StudentSettings
@@ -15,7 +16,16 @@ from preceptor_student.service import StudentService
 def service(settings: ServiceSettings, /) -> int:
     """Serves until it is told to stop; the exit code."""
     assert isinstance(settings, StudentSettings), "the student service runs on student settings"
+    if is_one_of_several():
+        from preceptor_student.ranks.torchrun import serve
+
+        return serve(settings)
     return run_service(StudentService(), settings)
+
+
+def is_one_of_several() -> bool:
+    """Whether a launcher such as torchrun has started this process as one rank of several."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def inline(settings: ServiceSettings, _queue: Queue) -> AbstractAsyncContextManager[InlineCaller]:

@@ -14,7 +14,7 @@ from preceptor.errors import Corrupt
 from preceptor.recipes import Copy
 from preceptor_student.masters import Masters
 
-FILE = "averages.safetensors"
+AVERAGES = "averages"
 
 
 class Averages:
@@ -51,6 +51,6 @@ class Averages:
         """Takes over what `state` gave, to the bit."""
         own = self.state()
         if odd := sorted(own.keys() ^ state.keys()):
-            raise Corrupt(f"the checkpoint has other means: {odd[0]}", field=FILE, value=odd[0])
+            raise Corrupt(f"the checkpoint has other means: {odd[0]}", field=f"{AVERAGES}.safetensors", value=odd[0])
         for key, mean in own.items():
             mean.copy_(state[key])

@@ -1,5 +1,6 @@
 """Checkpoints: `step-N/` with model.safetensors, optimizer.safetensors, averages.safetensors where copies of the
-student are running means, state.json, and a manifest over all of them.
+student are running means, state.json, and a manifest over all of them. Where ranks share a model, each writes its parts
+(`model-00000-of-00002.safetensors`); any number of ranks, or one process, reads them.
 
 The folder is filled under a temporary name, synced and renamed; only then does head.json name it. Restoring gives
 back every bit of weights and optimiser.
@@ -13,12 +14,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
 from preceptor.errors import NotFound
 from preceptor_serving.durable import new_folder
 from preceptor_serving.weights import verify, write_manifest
-from preceptor_student.averages import FILE as AVERAGES
 from preceptor_student.history import Applied, History
 from preceptor_student.trainer import Trainer
 
@@ -28,10 +26,7 @@ STEP = re.compile(r"step-([0-9]+)")
 def save(folder: Path, trainer: Trainer, history: History) -> bytes:
     """Writes one checkpoint; the digest of its manifest."""
     with new_folder(folder) as temporary:
-        save_file(trainer.weights(), temporary / "model.safetensors")
-        save_file(trainer.updater.state(), temporary / "optimizer.safetensors")
-        if averages := trainer.averages.state():
-            save_file(averages, temporary / AVERAGES)
+        trainer.save(temporary)
         (temporary / "state.json").write_text(json.dumps({"applied": history.to_json()}))
         return write_manifest(temporary)
 
@@ -42,12 +37,7 @@ def restore(folder: Path, manifest_sha256: bytes | None, trainer: Trainer) -> tu
         there = ", ".join(str(step) for step in steps(folder.parent)) or "none"
         raise NotFound(f"there is no checkpoint {folder.name}", field="restore_step", value=folder.name, limit=there)
     version = verify(folder, manifest_sha256)
-    averages = folder / AVERAGES
-    trainer.restore(
-        load_file(folder / "model.safetensors"),
-        load_file(folder / "optimizer.safetensors"),
-        load_file(averages) if averages.exists() else {},
-    )
+    trainer.load(folder)
     state = json.loads((folder / "state.json").read_bytes())
     return History(Applied.from_json(one) for one in state["applied"]), version.manifest_sha256
 

@@ -33,9 +33,10 @@ from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
 from preceptor_serving.models.folder import check_folder
 from preceptor_student.bases import Bases
 from preceptor_student.pack import unpack
-from preceptor_student.run import Run, RunSettings
+from preceptor_student.run import Run, RunSettings, TrainerFor
 from preceptor_student.run_folder import Head, RunFolder, closed_head
 from preceptor_student.teacher_heads import TeacherHeads
+from preceptor_student.trainer import Trainer
 
 
 class Options(BaseModel):
@@ -56,22 +57,33 @@ class Options(BaseModel):
 
 def create(options: Mapping[str, Any]) -> StudentEngine:
     """The engine, ready to open runs. Threads are pinned and kernels deterministic: a resumed run repeats every bit."""
+    return StudentEngine(prepared(options))
+
+
+def prepared(options: Mapping[str, Any]) -> Options:
+    """The options, checked, with this process set up for them."""
     chosen = validate(Options, dict(options), "options")
     torch.set_num_threads(chosen.threads)
     torch.use_deterministic_algorithms(mode=True)
     check_folder(Path(chosen.base))
-    return StudentEngine(chosen)
+    return chosen
+
+
+def alone(bases: Bases, heads: TeacherHeads) -> TrainerFor:
+    """Trainers of this process alone."""
+    return lambda _, config: Trainer(bases, config, heads)
 
 
 class StudentEngine:
-    """Every open run by name, least recently opened first."""
+    """Every open run by name, least recently opened first. `trainers` says who trains: this process, or this one and others."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, trainers: Callable[[Bases, TeacherHeads], TrainerFor] = alone) -> None:
         self._options = options
         self._root = Path(options.runs_root)
         bases = Bases(Path(options.base))
         self._heads = TeacherHeads([Path(folder) for folder in options.teacher_heads], options.teacher_heads_bytes)
-        self._settings = RunSettings(bases, self._heads, options.model_name, options.keep_checkpoints, options.keep_versions)
+        kept = options.keep_checkpoints, options.keep_versions
+        self._settings = RunSettings(bases, options.model_name, *kept, trainers(bases, self._heads))
         self._runs: dict[str, Run] = {}
 
     def methods(self) -> Mapping[str, Method]:
@@ -189,7 +201,7 @@ class StudentEngine:
         return RunFolder(self._root, name)
 
     def _close(self, name: str) -> None:
-        self._runs.pop(name).folder.close()
+        self._runs.pop(name).close()
 
     def _make_room(self) -> None:
         """Closes the run that has been open longest among those that would lose nothing."""

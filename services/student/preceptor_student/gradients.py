@@ -19,7 +19,7 @@ class TermGradients:
     """Collects the gradients of one step, micro-batch by micro-batch."""
 
     def __init__(self, terms: int) -> None:
-        self._squares = [0.0] * terms
+        self.squares = [0.0] * terms  # of what `norms` gives
         self._outputs: list[Tensor] = []
         self._above: list[Tensor] = []
 
@@ -33,9 +33,16 @@ class TermGradients:
         if not loss.requires_grad:  # every row of the term is constant, such as one whose clamp cuts all
             return
         above = torch.autograd.grad(loss, leaf.carrying, allow_unused=True, materialize_grads=True)
-        self._squares[term] += float(logit_gradient_squared_n(leaf, asked, above).double().sum())
+        self.squares[term] += float(logit_gradient_squared_n(leaf, asked, above).double().sum())
         self._outputs += student.carrying
         self._above += above
+
+    def touch(self, *tensors: Tensor | None) -> None:
+        """Sends zero through these: ranks sum the gradients of the same tensors, whatever their rows read."""
+        for one in tensors:
+            if one is not None and one.requires_grad:
+                self._outputs.append(one)
+                self._above.append(torch.zeros_like(one))
 
     def backward(self) -> None:
         """Sends what was taken through head and model."""
@@ -45,7 +52,7 @@ class TermGradients:
 
     def norms(self) -> list[float]:
         """Of each term: the norm of its gradient with respect to the logits (after temperature) of all rows of the step."""
-        return [math.sqrt(square) for square in self._squares]
+        return [math.sqrt(square) for square in self.squares]
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,18 @@ class Means:
         """One unbiased estimate a row: beside the mean, `NAME_variance` and `NAME_error`, the standard error of the mean."""
         self.add_rows(name, values_n)
         self._squares[name] = self._squares.get(name, 0.0) + float(values_n.double().square().sum())
+
+    def plain(self) -> list[dict[str, float]]:
+        """Sums, counts and squares, as JSON has them."""
+        return [dict(self._sums), dict(self._counts), dict(self._squares)]
+
+    def add_plain(self, plain: Sequence[Mapping[str, float]]) -> None:
+        """What `plain` gave of others is added to this."""
+        sums, counts, squares = plain
+        for name, count in counts.items():
+            self.add(name, sums[name], int(count))
+        for name, square in squares.items():
+            self._squares[name] = self._squares.get(name, 0.0) + square
 
     def means(self) -> dict[str, float]:
         """Name -> mean, for everything that was counted at least once."""

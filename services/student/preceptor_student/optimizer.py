@@ -11,6 +11,7 @@ from torch import Tensor
 from preceptor.errors import Corrupt, InvalidArgument
 from preceptor.recipes import Optimizer, at_step
 from preceptor_student.masters import Masters
+from preceptor_student.share import ALONE, Share
 
 STATE = ("exp_avg", "exp_avg_sq", "step")
 
@@ -18,8 +19,8 @@ STATE = ("exp_avg", "exp_avg_sq", "step")
 class Updater:
     """One group with every trainable parameter, in the model's own order."""
 
-    def __init__(self, masters: Masters, config: Optimizer) -> None:
-        self._masters, self._config = masters, config
+    def __init__(self, masters: Masters, config: Optimizer, share: Share = ALONE) -> None:
+        self._masters, self._config, self._share = masters, config, share
         self._adamw = torch.optim.AdamW(
             list(masters.named.values()), lr=0.0, betas=config.betas, eps=config.epsilon, weight_decay=config.weight_decay,
             foreach=False,
@@ -37,7 +38,10 @@ class Updater:
     def apply(self, step: int) -> float:
         """Clips, steps, and returns the norm before clipping. A gradient that is not finite is refused before anything moves."""
         limit = self._config.max_grad_norm if self._config.max_grad_norm is not None else math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self._masters.named.values(), limit))
+        masters = list(self._masters.named.values())
+        total = self._share.whole(torch.nn.utils.get_total_norm([one.grad for one in masters if one.grad is not None]))
+        torch.nn.utils.clip_grads_with_norm_(masters, limit, total)
+        norm = float(total)
         if not math.isfinite(norm):
             self.clear()
             raise InvalidArgument(
@@ -61,4 +65,5 @@ class Updater:
             part, _, name = key.partition("/")
             if name not in self._masters.named or part not in STATE:
                 raise Corrupt(f"the optimiser has no state {key!r}", field="optimizer.safetensors", value=key)
-            self._adamw.state[self._masters.named[name]][part] = tensor.clone()
+            master = self._masters.named[name]
+            self._adamw.state[master][part] = self._share.own_of(tensor, master)

@@ -22,6 +22,7 @@ from preceptor.errors import ConfigurationError
 from preceptor.layout import RowLayout
 from preceptor_student.batch import Item
 from preceptor_student.head import Head, head_of
+from preceptor_student.share import Forward
 
 ANY_ID = 0  # padding is never read, so any id serves
 PROBE_TOKENS = 16
@@ -34,6 +35,7 @@ class Policy:
 
     model: PreTrainedModel
     packed: bool = False
+    forward: Forward | None = None  # None: the base model's own
 
     @property
     def head_rows(self) -> int:
@@ -55,7 +57,8 @@ class Policy:
     def _states(self, ids_bt: NDArray[np.int64], positions_bt: NDArray[np.int64]) -> Tensor:
         ids = torch.from_numpy(ids_bt).to(self.model.device)
         positions = {"position_ids": torch.from_numpy(positions_bt).to(ids.device)} if self.packed else {}
-        return self.model.base_model(input_ids=ids, use_cache=False, **positions).last_hidden_state
+        forward = self.forward or self.model.base_model
+        return forward(input_ids=ids, use_cache=False, **positions).last_hidden_state
 
 
 def _laid_out(

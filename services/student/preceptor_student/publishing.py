@@ -37,7 +37,7 @@ def _written(folder: Path, base: Path, trainer: Trainer) -> bytes:
             save_adapter(trainer.model, temporary)
         else:
             copy_beside_weights(base, temporary)
-            trainer.model.save_pretrained(temporary)
+            trainer.model.save_pretrained(temporary, state_dict=trainer.whole_weights())
         return write_manifest(temporary)
 
 

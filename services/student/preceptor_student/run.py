@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,12 +16,13 @@ from preceptor_serving.durable import make_folder
 from preceptor_serving.weights import copies_folder, version_name
 from preceptor_student import checkpoints, publishing
 from preceptor_student.bases import Bases
-from preceptor_student.batch import items_of
 from preceptor_student.history import Applied, History
 from preceptor_student.run_folder import RunFolder, ref_to_json
-from preceptor_student.teacher_heads import TeacherHeads
 from preceptor_student.trainer import Trainer
 from preceptor_student.update import Outcome
+
+TrainerFor = Callable[[str, RunConfig], Trainer]
+"""Makes the trainer of a run of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,10 @@ class RunSettings:
     """What the operator decides for every run."""
 
     bases: Bases
-    heads: TeacherHeads
     model_name: str
     keep_checkpoints: int
     keep_versions: int
+    trainer_for: TrainerFor
 
     def kept(self, config: RunConfig) -> dict[str, Any]:
         """What a run is, as run.json has it."""
@@ -45,7 +46,7 @@ class Run:
 
     def __init__(self, folder: RunFolder, settings: RunSettings, config: RunConfig, restore_step: int | None) -> None:
         self.folder, self._settings = folder, settings
-        self.trainer = Trainer(settings.bases, config, settings.heads)
+        self.trainer = settings.trainer_for(folder.path.name, config)
         self._history, checkpoint = self._restored(restore_step)
         folder.keep_config(settings.kept(config))
         self.epoch = folder.take_over(self._history.last.step, checkpoint.hex())
@@ -73,11 +74,7 @@ class Run:
             return known, True
         objective = objective_from_json(header.objective.schema, header.objective.json)
         with self._alone():
-            batches = [
-                items_of(student_pb2.MicroBatch.FromString(raw), self.trainer.head_rows, f"micro_batches[{index}]")
-                for index, raw in enumerate(micro_batches)
-            ]
-            outcome = yield from self.trainer.step(objective, header.step, batches)
+            outcome = yield from self.trainer.step(objective, header.step, micro_batches)
             applied = Applied(header.step, header.batch_sha256, outcome.metrics, outcome.valid_rows, outcome.skipped_rows)
             self._history.add(applied)
         return applied, False
@@ -86,8 +83,7 @@ class Run:
         """The loss of the step that would come next, on other data; the weights stay."""
         spec = objective_from_json(objective.schema, objective.json)
         with self._alone():
-            items = items_of(batch, self.trainer.head_rows, "batch")
-            return self.trainer.evaluate(spec, self._history.last.step + 1, items)
+            return self.trainer.evaluate(spec, self._history.last.step + 1, batch.SerializeToString())
 
     def checkpoint(self, epoch: int) -> bytes:
         """Makes the applied step durable; the digest of its manifest. Asked again, it answers from the record."""
@@ -113,6 +109,11 @@ class Run:
             self.folder.set_head(replace(self.folder.head, published=ref_to_json(ref), copies=told))
             publishing.prune(versions, self._settings.keep_versions, {version_name(copy) for copy in copies.values()})
         return ref
+
+    def close(self) -> None:
+        """Others may have the run and its memory."""
+        self.trainer.close()
+        self.folder.close()
 
     def _copied(self, name: str, copy: Copy, ref: ModelRef) -> ModelRef:
         """What teaches under this name from now on: a mean is written, every other copy is a version that is there."""

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from preceptor.errors import Corrupt
 from preceptor.recipes import ObjectiveSpec, RunConfig
-from preceptor_student.averages import Averages
+from preceptor_proto.v1 import student_pb2
+from preceptor_student.averages import AVERAGES, Averages
 from preceptor_student.bases import Bases
-from preceptor_student.batch import Item
+from preceptor_student.batch import Item, items_of
 from preceptor_student.masters import Masters
 from preceptor_student.optimizer import Updater
 from preceptor_student.policy import Policy, check_packing
+from preceptor_student.share import ALONE, Share
 from preceptor_student.teacher_heads import TeacherHeads
 from preceptor_student.update import Outcome, evaluate, update
+
+MODEL, OPTIMIZER = "model", "optimizer"
 
 
 class Trainer:
     """Every weight or an adapter, in f32 or in bf16 beside f32 masters."""
 
-    def __init__(self, bases: Bases, config: RunConfig, heads: TeacherHeads) -> None:
-        self.config, self._heads = config, heads
+    def __init__(self, bases: Bases, config: RunConfig, heads: TeacherHeads, share: Share = ALONE) -> None:
+        self.config, self._heads, self._share = config, heads, share
         self.model = bases.model_for(config)
         self.policy = Policy(self.model, packed=config.training.layout == "packed")
         if self.policy.packed:
             check_packing(self.policy)
+        self.policy = replace(self.policy, forward=share.place(self.model))
         self._masters = Masters(self.model)
-        self.updater = Updater(self._masters, config.optimizer)
+        self.updater = Updater(self._masters, config.optimizer, share)
         self.averages = Averages(config.copies, self._masters)
 
     @property
@@ -40,17 +48,45 @@ class Trainer:
     def is_adapter(self) -> bool:
         return self.config.training.lora is not None
 
-    def step(
-        self, objective: ObjectiveSpec, step: int, micro_batches: Sequence[Sequence[Item]]
-    ) -> Generator[None, None, Outcome]:
-        """One update; pauses after each micro-batch."""
-        outcome = yield from update(self.policy, self.updater, objective, step, micro_batches, self._heads.get)
+    def step(self, objective: ObjectiveSpec, step: int, micro_batches: Sequence[bytes]) -> Generator[None, None, Outcome]:
+        """One update from serialised micro-batches; pauses after each."""
+        batches = [self._items(raw, f"micro_batches[{index}]") for index, raw in enumerate(micro_batches)]
+        outcome = yield from update(self.policy, self.updater, objective, step, batches, self._heads.get, self._share)
         self.averages.follow()
         return outcome
 
-    def evaluate(self, objective: ObjectiveSpec, step: int, items: Sequence[Item]) -> Outcome:
-        """The loss of a step on these items, as the weights are."""
-        return evaluate(self.policy, objective, step, items, self._heads.get)
+    def evaluate(self, objective: ObjectiveSpec, step: int, batch: bytes) -> Outcome:
+        """The loss of a step on a serialised micro-batch, as the weights are."""
+        items = self._items(batch, "batch")
+        outcome = evaluate(self.policy, objective, step, items, self._heads.get, self._share)
+        self._share.settle(self.model)
+        return outcome
+
+    def save(self, folder: Path) -> None:
+        """Writes everything that `load` needs, or this rank's part of it, into a folder that is there."""
+        share = self._share
+        suffix = f"-{share.rank:05}-of-{share.ranks:05}" if share.ranks > 1 else ""
+        for name, tensors in ((MODEL, self.weights()), (OPTIMIZER, self.updater.state()), (AVERAGES, self.averages.state())):
+            own = {key: part for key, tensor in tensors.items() if (part := share.part(tensor)) is not None}
+            if own or name != AVERAGES:
+                save_file(own, folder / f"{name}{suffix}.safetensors")
+
+    def load(self, folder: Path) -> None:
+        """Takes over what `save` wrote, by however many ranks, to the bit."""
+        self.restore(*(_joined(folder, name) for name in (MODEL, OPTIMIZER, AVERAGES)))
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """The model's state with every tensor whole, tied ones as one tensor; on ranks other than 0 nothing of it is kept."""
+        found: dict[int, Tensor] = {}
+        state = self.model.state_dict(keep_vars=True)
+        for tensor in state.values():
+            if id(tensor) not in found:
+                whole = self._share.whole(tensor.detach())
+                found[id(tensor)] = whole if self._share.rank == 0 else whole.new_empty(0)
+        return {name: found[id(tensor)] for name, tensor in state.items()}
+
+    def close(self) -> None:
+        """Says that the weights are no longer needed."""
 
     def weights(self) -> dict[str, Tensor]:
         """What training moves, each once, tied ones under their first name; with the buffers of a whole model."""
@@ -65,12 +101,25 @@ class Trainer:
         if odd := sorted(own.keys() ^ weights.keys()):
             raise Corrupt(f"the checkpoint is of another model: {odd[0]}", field="model.safetensors", value=odd[0])
         for name, tensor in own.items():
-            tensor.copy_(weights[name])
+            tensor.copy_(self._share.own_of(weights[name], tensor))
         self._masters.write_back()
         self.updater.restore(optimizer_state)
         self.averages.restore(averages)
+
+    def _items(self, raw: bytes, where: str) -> list[Item]:
+        return items_of(student_pb2.MicroBatch.FromString(raw), self.head_rows, where)
 
     def _buffers(self) -> dict[str, Tensor]:
         """None of a frozen base's: nothing of it is kept."""
         kept = {} if self.is_adapter else self.model.state_dict(keep_vars=True)
         return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}
+
+
+def _joined(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of all files of one kind: those that ranks have cut are their parts, in the order of the ranks."""
+    whole = folder / f"{name}.safetensors"
+    parts: dict[str, list[Tensor]] = {}
+    for path in [whole] if whole.exists() else sorted(folder.glob(f"{name}-*-of-*.safetensors")):
+        for key, tensor in load_file(path).items():
+            parts.setdefault(key, []).append(tensor)
+    return {key: cut[0] if len(cut) == 1 else torch.cat(cut) for key, cut in parts.items()}

@@ -46,12 +46,14 @@ def recipe(*terms: dict, optimizer: dict | None = None, **changes) -> CompiledRe
 
 
 def engine(root: Path, **changes) -> StudentEngine:
-    options = {"base": str(TINY / "student"), "runs_root": str(root), "model_name": "tiny-student", "threads": 1}
-    return create(
-        options
-        | {"keep_checkpoints": 2, "keep_versions": 2, "max_open_runs": 2, "teacher_heads": (), "teacher_heads_bytes": 1 << 30}
-        | changes
-    )
+    return create(options(root) | changes)
+
+
+def options(root: Path) -> dict:
+    """An engine's options for the bundled student."""
+    return {"base": str(TINY / "student"), "runs_root": str(root), "model_name": "tiny-student", "threads": 1} | {
+        "keep_checkpoints": 2, "keep_versions": 2, "max_open_runs": 2, "teacher_heads": (), "teacher_heads_bytes": 1 << 30,
+    }  # fmt: skip
 
 
 def open_run(student: StudentEngine, compiled: CompiledRecipe, run: str = "r", restore_step: int | None = None):

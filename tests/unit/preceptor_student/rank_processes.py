@@ -1,0 +1,129 @@
+"""Ranks as processes of a test: rank 0 tells a story to its engine and writes down what happened, the others follow."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
+from torch.distributed.tensor import DTensor
+
+from preceptor.errors import PreceptorError
+from preceptor_student.ranks.engine import LeadingEngine, follow
+from preceptor_student.ranks.group import Group
+from tests.unit.preceptor_student import stepping
+from tests.unit.preceptor_student.test_engine import made_batches, made_items, spoil
+
+Story = Callable[[LeadingEngine, Path], dict]
+
+
+def batches_of(step: int) -> list[bytes]:
+    """Three micro-batches; one; two, of which the second has no row to learn from."""
+    if step == 1:
+        return stepping.cut(made_items(1, count=5), 2)
+    if step == 2:
+        return made_batches(2, size=4)
+    unread = made_items(4, count=2)
+    for item in unread:
+        for row in range(item.scores[0].rows.count):
+            spoil(item, row)
+    return [made_batches(3)[0], *stepping.cut(unread, 2)]
+
+
+def meeting_point() -> TCPStore:
+    """The store of a launcher, which outlives the ranks."""
+    return TCPStore("127.0.0.1", 0, None, is_master=True, wait_for_workers=False)
+
+
+def started(story: Story, folder: Path, port: int, deadline_s: float, ranks: int = 2) -> list[Any]:
+    """The processes of all ranks."""
+    context = multiprocessing.get_context("spawn")
+    processes = []
+    for rank in range(ranks):
+        process = context.Process(target=run_rank, args=(story, folder, port, rank, ranks, deadline_s))
+        process.start()
+        processes.append(process)
+    return processes
+
+
+def run_rank(story: Story, folder: Path, port: int, rank: int, ranks: int, deadline_s: float) -> None:
+    (folder / f"pid-{rank}").write_text(str(os.getpid()))
+    store = TCPStore("127.0.0.1", port, None, is_master=False, timeout=timedelta(seconds=60))
+    group = Group(store, rank, ranks, deadline_s)
+    if rank:
+        return follow(stepping.options(folder / "runs"), group)
+    engine = LeadingEngine(stepping.options(folder / "runs"), group)
+    (folder / "told.json").write_text(json.dumps(story(engine, folder)))
+    engine.close()
+    return None
+
+
+# ---------------------------------------------------------------- stories
+
+
+def training(engine: LeadingEngine, folder: Path) -> dict:
+    """Three steps, durable after the second; the third twice, before and after going back to the second."""
+    compiled = stepping.recipe()
+    epoch = stepping.open_run(engine, compiled).epoch
+    metrics = []
+    for step in (1, 2, 3):
+        metrics.append(dict(stepping.take_step(engine, compiled, batches_of(step), epoch, step).metrics))
+        if step == 2:
+            engine.checkpoint(stepping.student_pb2.CheckpointRequest(run="r", epoch=epoch))
+            save_file(engine._runs["r"].trainer.whole_weights(), folder / "durable.safetensors")
+    first = {name: one.clone() for name, one in engine._runs["r"].trainer.whole_weights().items()}
+    head = stepping.header(compiled, batches_of(3), epoch, 4)
+    next(work := stepping.step_replies(engine, head, batches_of(3)))
+    work.close()  # type: ignore[attr-defined]  # a caller that leaves in the middle of a step
+    epoch = stepping.open_run(engine, compiled).epoch
+    stepping.take_step(engine, compiled, batches_of(3), epoch, 3)
+    again = engine._runs["r"].trainer.whole_weights()
+    request = stepping.student_pb2.EvaluateRequest(run="r", objective=head.objective)
+    request.batch.ParseFromString(batches_of(1)[0])
+    loss = engine.evaluate(request).metrics["loss"]
+    engine.publish(stepping.student_pb2.PublishRequest(run="r", epoch=epoch))
+    masters = engine._runs["r"].trainer._masters.named.values()
+    local = sum(one.to_local().numel() for one in masters if isinstance(one, DTensor))
+    return {
+        "metrics": metrics,
+        "same": all(torch.equal(first[name], again[name]) for name in first),
+        "evaluated": loss,
+        "local_share": local / sum(one.numel() for one in first.values()),
+    }
+
+
+def killed(engine: LeadingEngine, folder: Path) -> dict:
+    return _parted(engine, folder, signal.SIGKILL)
+
+
+def stalled(engine: LeadingEngine, folder: Path) -> dict:
+    return _parted(engine, folder, signal.SIGSTOP)
+
+
+def leaving(engine: LeadingEngine, folder: Path) -> dict:
+    """Rank 0 is gone without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def _parted(engine: LeadingEngine, folder: Path, number: signal.Signals) -> dict:
+    compiled = stepping.recipe()
+    epoch = stepping.open_run(engine, compiled).epoch
+    stepping.take_step(engine, compiled, batches_of(1), epoch, 1)
+    os.kill(int((folder / "pid-1").read_text()), number)
+    errors, before = [], time.monotonic()
+    for step in (2, 2):
+        try:
+            stepping.take_step(engine, compiled, batches_of(2), epoch, step)
+        except PreceptorError as error:
+            errors.append([error.code, str(error)])
+    return {"errors": errors, "took_s": time.monotonic() - before}
