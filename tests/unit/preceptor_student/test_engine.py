@@ -232,7 +232,7 @@ def test_a_full_disk_is_told_and_the_old_checkpoint_stays_good(what, name, tmp_p
     stepping.take_step(student, compiled, made_batches(2), epoch, 2)
     weights = stepping.weights_of(student)
     with monkeypatch.context() as patched:
-        for module in ("preceptor_student.checkpoints", "preceptor_serving.models.adapters", "transformers.modeling_utils"):
+        for module in ("preceptor_student.trainer", "preceptor_serving.models.adapters", "transformers.modeling_utils"):
             saver = "safe_save_file" if module == "transformers.modeling_utils" else "save_file"
             patched.setattr(importlib.import_module(module), saver, lambda tensors, path, **_: disk_full(tensors, path))
         with pytest.raises(Exhausted, match="no room"):
