@@ -14,7 +14,7 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from preceptor import wire
-from preceptor.errors import ConfigurationError, Conflict, Corrupt, WrongPair
+from preceptor.errors import ConfigurationError, Conflict, WrongPair
 from preceptor.recipes import Lora, Optimizer, RunConfig, Training, objective_from_json
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import student_pb2
@@ -300,7 +300,7 @@ def test_a_published_adapter_is_a_version_of_its_own_that_peft_and_our_engines_l
     assert torch.equal(logits_of(VersionLoader(BASE, "f32", "cpu").load(folder, ref)), wanted)
     torch.testing.assert_close(logits_of(merged(base, folder)), wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logits_of(peft.PeftModel.from_pretrained(base, folder)), wanted, rtol=1e-6, atol=1e-6)
-    with pytest.raises(Corrupt):
+    with pytest.raises(Conflict):
         find_version([tmp_path], replace(ref, adapter=replace(ref.adapter, manifest_sha256=bytes(32))))
 
 
