@@ -19,7 +19,7 @@ CODE = ("clients", "proto", "services/common", "services/teacher", "services/rol
 TEACHER, ROLLOUT = "services/teacher/preceptor_teacher", "services/rollout/preceptor_rollout"
 OVER_TRANSFORMERS = (
     f"{TEACHER}/engines/hf",
-    *(f"{ROLLOUT}/{name}.py" for name in ("engine", "growth", "student", "decoding", "turns")),
+    *(f"{ROLLOUT}/{name}.py" for name in ("engine", "growth", "batch", "student", "decoding", "turns")),
 )
 REGISTRY = "services/common/preceptor_serving/engines/registry.py"
 ROWS = ('    "hf": ', '    "rollout-hf": ')

@@ -174,8 +174,12 @@ class RolloutSettings(SequenceSettings):
     batch_tokens: int = Field(default=32_768, ge=1)
     """Tokens of one batch at its end, contexts included; a single sequence that needs more runs alone."""
 
+    unit_batches: int = Field(default=4, ge=1, le=1024)
+    """So many batches' worth of sequences make a unit: as some end, others of it take their places. 1: none wait in a unit.
+    Deterministic requests and those with a teacher in the loop have units of one batch."""
+
     running_units: int = Field(default=2, ge=1, le=64)
-    """Batches that are under way at once, in turns: more of them share the engine finer and take more memory."""
+    """Units that are under way at once, in turns: more of them share the engine finer and take more memory."""
 
     log_chunk_tokens: int = Field(default=32, ge=1)
     """New tokens of a rollout between two appends to its response log."""

@@ -107,7 +107,7 @@ class GenerationEngine:
         yield from self._parked.begin(name, self._growth(Unit.from_bytes(unit)).steps())
 
     def _growth(self, unit: Unit) -> Growth:
-        return Growth(self._find(unit.version), unit.request, self.options.log_chunk_tokens)
+        return Growth(self._find(unit.version), unit.request, self.options.log_chunk_tokens, self.options.batch_tokens)
 
     def _student(self, payload: bytes) -> Iterator[bytes]:
         """Nothing in; RolloutDescribeReply of the newest version out."""

@@ -38,5 +38,8 @@ class GenerationOptions(EngineOptions):
     log_chunk_tokens: int = Field(default=RolloutSettings.model_fields["log_chunk_tokens"].default, ge=1)
     """New tokens of each rollout between two chunks."""
 
+    batch_tokens: int = Field(default=RolloutSettings.model_fields["batch_tokens"].default, ge=1)
+    """Tokens of cache that a unit takes at most; more of its sequences wait for room."""
+
     max_versions: int = Field(default=RolloutSettings.model_fields["max_versions"].default, ge=1)
     """Versions of the weights that are kept in memory; those that running groups still use are not counted."""

@@ -23,7 +23,7 @@ from preceptor_rollout.environments.player import Players
 from preceptor_rollout.episodes import Episode
 from preceptor_rollout.gate import Gate, Turn
 from preceptor_rollout.outcomes import OpenRollout, end_all
-from preceptor_rollout.units import Unit, cut_into_units, most_tokens, prompt_tokens, rollouts_of, with_prompts
+from preceptor_rollout.units import Unit, UnitSize, cut_into_units, most_tokens, prompt_tokens, rollouts_of, with_prompts
 from preceptor_rollout.versions import Version, Versions
 from preceptor_serving.engine_host.channel import EngineChannel
 from preceptor_serving.frame.call import Call
@@ -43,18 +43,18 @@ class Relay:
         gate: Gate,
         queue: LogsAndTasks | None,
         advisor: Advisor,
-        batch_tokens: int,
+        size: UnitSize,
         players: Players,
     ) -> None:
         self._engine, self._versions, self._gate, self._queue = engine, versions, gate, queue
         self._advisor, self._players = advisor, players
-        self._batch_tokens = batch_tokens
+        self._size = size
         self._numbers = itertools.count()
 
     async def replies(self, request: Request, call: Call, flow: FlowKey) -> AsyncGenerator[Reply]:
         """One reply for every rollout, in the order in which they end."""
         self._versions.of(request.run, _min_step(request))  # the whole request is refused; a unit asks again at its turn
-        units = cut_into_units(request, self._batch_tokens)
+        units = cut_into_units(request, self._size)
         turns = self._gate.enter([self._task(unit, call, flow) for unit in units])
         told: asyncio.Queue[Reply | BaseException | None] = asyncio.Queue()
         tasks = {
@@ -112,7 +112,7 @@ class Relay:
             if reply is not None:
                 tell(reply)
         prompts = [one.next_prompt for one in episodes if one.next_prompt is not None]
-        return cut_into_units(with_prompts(unit, prompts), self._batch_tokens)
+        return cut_into_units(with_prompts(unit, prompts), self._size)
 
     def _open(self, unit: Request, call: Call, flow: FlowKey) -> Iterable[OpenRollout]:
         prompts = [prompt for prompt in unit.prompts for _ in range(prompt.samples)]

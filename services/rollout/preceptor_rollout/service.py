@@ -26,6 +26,7 @@ from preceptor_rollout.gate import Gate
 from preceptor_rollout.intake import Bounds, check_request
 from preceptor_rollout.meters import GenerationMeters
 from preceptor_rollout.relay import Relay
+from preceptor_rollout.units import UnitSize
 from preceptor_rollout.versions import Version, Versions, check_policy, folders_under
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.engine_host.channel import EngineChannel, EngineSpec
@@ -125,7 +126,8 @@ class RolloutService:
         gate = Gate(settings.running_units, settings.max_queue_tasks)
         advisor = Advisor(engine, self._teacher, info, guided=student.guided)
         players = Players(self._environments, render_with(engine), tuple(student.eos_ids), settings.environment_step_s)
-        relay = Relay(engine, versions, gate, self._queue, advisor, settings.batch_tokens, players)
+        size = UnitSize(settings.batch_tokens, settings.unit_batches)
+        relay = Relay(engine, versions, gate, self._queue, advisor, size, players)
         bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, players.names)
         meters = GenerationMeters(context.meters.registry, lambda: gate.waiting)
         self._running = Running(engine, student, info, versions, relay, advisor, bounds, meters, context.lifecycle)
@@ -208,7 +210,7 @@ def engine_spec(settings: RolloutSettings) -> EngineSpec:
         "max_versions": settings.max_versions,
     }
     if settings.engine == "hf":
-        options["device"] = settings.device
+        options |= {"device": settings.device, "batch_tokens": settings.batch_tokens}
     elif "device" in settings.model_fields_set:
         raise ConfigurationError("vLLM chooses its device itself", field="rollout.device", value=settings.device, limit="nothing")
     further = further_options(settings.engine_options)

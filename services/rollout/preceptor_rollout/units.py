@@ -1,10 +1,11 @@
-"""Units of generation: what one batch of the engine is made of, fixed by the request and the settings alone.
+"""Units of generation: what the engine draws in one go, fixed by the request and the settings alone.
 
 A unit is a `GenerateRequest` cut down to what runs together, with the version of the weights that draws it. Deterministic
 requests have units of one prompt each, so that a token's batch never depends on what else was asked for. Other requests put
-prompts together, the longest first and neighbours in length beside each other, so that little is padded. Either way a unit
-holds at most `batch_tokens` tokens of cache at its end; a group that needs more is cut by samples, and a single sequence that
-needs more runs alone.
+prompts together, the longest first and neighbours in length beside each other, so that little is padded. Of these a unit may
+hold several batches' worth: the engine runs as many as have room, and others take the places of those that end. A batch is at
+most `batch_tokens` tokens of cache at its end; a group that needs more is cut by samples, and a single sequence that needs
+more runs alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Prompt = rollout_pb2.GeneratePrompt
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One batch, for the engine."""
+    """One call into the engine."""
 
     version: ModelRef
     request: rollout_pb2.GenerateRequest
@@ -37,10 +38,22 @@ class Unit:
         return cls(wire.model_ref_from_proto(ref), rollout_pb2.GenerateRequest.FromString(request))
 
 
-def cut_into_units(request: rollout_pb2.GenerateRequest, batch_tokens: int) -> list[rollout_pb2.GenerateRequest]:
-    """The request in parts that run one batch each."""
+@dataclass(frozen=True, slots=True)
+class UnitSize:
+    """Tokens of a batch at its end, and how many batches' worth of sequences a unit may hold."""
+
+    batch_tokens: int
+    batches: int = 1
+
+    def tokens(self, request: rollout_pb2.GenerateRequest) -> int:
+        """Of a unit. With a teacher in the loop nobody waits in it: its teacher's weights must last for all of it."""
+        return self.batch_tokens if request.policy_json else self.batch_tokens * self.batches
+
+
+def cut_into_units(request: rollout_pb2.GenerateRequest, size: UnitSize) -> list[rollout_pb2.GenerateRequest]:
+    """The request in parts that run as one unit each."""
     most = request.sampling.max_new_tokens
-    parts = [part for prompt in request.prompts for part in _parts(prompt, most, batch_tokens)]
+    parts = [part for prompt in request.prompts for part in _parts(prompt, most, size.batch_tokens)]
     if request.deterministic:
         return [with_prompts(request, [part]) for part in parts]
     parts.sort(key=prompt_tokens, reverse=True)  # stable: equal lengths stay in the caller's order
@@ -49,7 +62,7 @@ def cut_into_units(request: rollout_pb2.GenerateRequest, batch_tokens: int) -> l
     for part in parts:
         if part.samples * width_tokens > room_tokens or not units:
             units.append([])
-            room_tokens, width_tokens = batch_tokens, prompt_tokens(part) + most  # the longest comes first: the others are padded
+            room_tokens, width_tokens = size.tokens(request), prompt_tokens(part) + most  # the longest comes first
         units[-1].append(part)
         room_tokens -= part.samples * width_tokens
     return [with_prompts(request, unit) for unit in units]

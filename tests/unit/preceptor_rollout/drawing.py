@@ -15,9 +15,9 @@ from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import chunks
 from preceptor_rollout.calls import GENERATE
 from preceptor_rollout.engine import GenerationEngine, create
-from preceptor_rollout.units import Unit, cut_into_units
+from preceptor_rollout.units import Unit, UnitSize, cut_into_units
 
-BATCH_TOKENS = 32_768
+SIZE = UnitSize(32_768, 4)
 Names = dict[tuple[int, int], Rollout]
 
 
@@ -42,11 +42,13 @@ def request(
     return message
 
 
-def draw(engine: GenerationEngine, message: rollout_pb2.GenerateRequest, version: ModelRef | None = None) -> Names:
+def draw(
+    engine: GenerationEngine, message: rollout_pb2.GenerateRequest, version: ModelRef | None = None, size: UnitSize = SIZE
+) -> Names:
     """All rollouts of a request by (prompt, sample), unit by unit."""
     version = version or engine.describe()[0].model
     found: dict[tuple[int, int], list[chunks.Chunk]] = {}
-    for unit in cut_into_units(message, BATCH_TOKENS):
+    for unit in cut_into_units(message, size):
         for reply in engine.methods()[GENERATE](Unit(version, unit).to_bytes()):
             for chunk in chunks.from_bytes(reply):
                 found.setdefault((chunk.id.prompt, chunk.id.sample), []).append(chunk)

@@ -1,0 +1,116 @@
+"""Who runs in a unit, and who waits: sequences that ended make room for others of the unit.
+
+What runs is at most `batch_tokens` tokens of cache, everyone counted at the length that the longest may reach. A sequence that
+ended keeps its place until an eighth of the batch has ended, so that a pass over new prompts pays; where nobody waits, until
+half has. In deterministic mode the batch keeps the shape of its start until its last sequence ends: those that ended keep
+stepping, unread, so that no token depends on when its neighbours end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preceptor.types import Ids
+from preceptor_rollout.chunks import Stretch
+from preceptor_rollout.decoding import Decoder
+from preceptor_rollout.guide import Row
+
+REFILL = 8  # one in so many has ended: others take their places
+
+
+@dataclass(slots=True, kw_only=True)
+class Grown(Row):
+    """One sequence, and what was drawn for it since its last chunk: one entry a token."""
+
+    context: Ids
+    policy: list[float] = field(default_factory=list)
+    behaviour: list[float] = field(default_factory=list)
+    provenance: list[int] = field(default_factory=list)
+    top_ids: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def taken(self) -> Stretch:
+        """What was drawn since the last chunk, which a next one does not hold."""
+        stretch = Stretch(
+            ids=np.array(self.ids[len(self.ids) - len(self.policy) :], np.uint32),
+            policy=np.array(self.policy, np.float32),
+            behaviour=np.array(self.behaviour, np.float32),
+            provenance=np.array(self.provenance, np.uint8),
+            top_ids=np.stack(self.top_ids) if self.top_ids else None,
+        )
+        self.policy, self.behaviour, self.provenance, self.top_ids = [], [], [], []
+        return stretch
+
+
+class Batch:
+    """The sequences of a unit. `rows` are those that run, in the order of the logits."""
+
+    def __init__(self, model: Any, rows: Sequence[Grown], max_new_tokens: int, batch_tokens: int, *, fixed: bool) -> None:
+        self.rows: list[Grown] = []
+        self._waiting = deque(rows)
+        self._model, self._decoder = model, Decoder(model)
+        self._max_new_tokens, self._batch_tokens, self._fixed = max_new_tokens, batch_tokens, fixed
+
+    @property
+    def over(self) -> bool:
+        return not self._waiting and not any(row.open for row in self.rows)
+
+    def first(self) -> Tensor:
+        """Logits of the sequences that begin."""
+        return self._join(self._entering())
+
+    def next(self, ids_b: Tensor) -> Tensor:
+        """Logits after one more token of each of `rows`, and those of the sequences that join them."""
+        entering: list[Grown] = []
+        if self._makes_room():
+            ids_b = ids_b[self._leave()]
+            entering = self._entering()
+        parts = [self._decoder.next(ids_b)] if self.rows else []
+        return torch.cat([*parts, *([self._join(entering)] if entering else [])])
+
+    def _makes_room(self) -> bool:
+        everyone, alive = len(self.rows), sum(row.open for row in self.rows)
+        if self._fixed or alive == everyone:
+            return False
+        if self._waiting and self._decoder.takes_more and REFILL * (everyone - alive) >= everyone:
+            return True
+        return 2 * alive <= everyone or everyone * (self._decoder.width + 1) > self._batch_tokens
+
+    def _leave(self) -> list[int]:
+        """Indices of the sequences that go on."""
+        alive = [index for index, row in enumerate(self.rows) if row.open]
+        self.rows = [self.rows[index] for index in alive]
+        if alive:
+            self._decoder.keep(alive)
+        else:
+            self._decoder = Decoder(self._model)
+        return alive
+
+    def _entering(self) -> list[Grown]:
+        """Those that wait, in their order, as far as there is room for them; a sequence that is too large runs alone."""
+        entering: list[Grown] = []
+        longest = max((self._longest(row) for row in self.rows), default=0)
+        while self._waiting and self._decoder.takes_more:
+            longest = max(longest, self._longest(self._waiting[0]))
+            running = len(self.rows) + len(entering)
+            if running and (running + 1) * longest > self._batch_tokens and not self._fixed:
+                break
+            entering.append(self._waiting.popleft())
+        return entering
+
+    def _longest(self, row: Grown) -> int:
+        return len(row.context) + self._max_new_tokens
+
+    def _join(self, entering: Sequence[Grown]) -> Tensor:
+        """Neighbours with one context are read once."""
+        groups = [list(group) for _, group in groupby(entering, key=lambda row: id(row.context))]
+        self.rows += entering
+        return self._decoder.join([group[0].context for group in groups], [len(group) for group in groups])
