@@ -179,6 +179,17 @@ def against_the_group(here: World, offset: float, coefficient: Callable[[float, 
     return total
 
 
+def where_one_passes(here: World, of: Callable[[Row], Tensor]) -> Tensor:
+    """Groups of two that hold a response which passed: the mean over the rows of both."""
+    total = torch.zeros((), dtype=torch.float64)
+    every = list(drawn(here))
+    for first, second in ((a, b) for a in every for b in every):
+        if max(reward(first[0]), reward(second[0])) >= 1.0:
+            rows = [of(row) for tokens, _ in (first, second) for row in rows_of(here, tokens)]
+            total = total + first[1] * second[1] * torch.stack(rows).mean()
+    return total
+
+
 def within_a_fifth(ratio: float, advantage: float) -> float:
     """The clipped surrogate: nothing more is paid for what already went too far."""
     too_far = ratio > 1.2 if advantage > 0 else ratio < 0.8
@@ -206,6 +217,7 @@ EXPECTED: dict[str, Expected] = {
     "opsd": lambda here: mean_of_rows(here, lambda row: row.divergence(JSD, "self")),
     "opsdc": lambda here: mean_of_rows(here, by_itself),
     "prefix-opd": lambda here: mean_of_rows(here, k1, rows=FIRST),
+    "sdpo": lambda here: where_one_passes(here, by_itself),
     "sdft": lambda here: mean_of_rows(here, by_itself, skip=1),
     "tiny-forward-kl": lambda here: mean_of_rows(here, forward),
     "tiny-k1": lambda here: mean_of_rows(here, k1),

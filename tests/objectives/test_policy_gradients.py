@@ -237,7 +237,7 @@ def test_a_baseline_that_holds_the_drawn_token_is_biased_and_refused(monkeypatch
     term = k1_term({"op": "kl_baseline", "signal": support})
     with pytest.raises(ConfigurationError, match="depends on the drawn token"):
         recipe(term)
-    monkeypatch.setattr("preceptor.recipes.compile.lint", lambda recipe, terms: [])
+    monkeypatch.setattr("preceptor.recipes.compile.lint", lambda recipe, terms, rollout_engine: [])
     assert (expected(here, term) - expected(here, k1_term())).abs().max() > 1e-3
 
 

@@ -31,13 +31,14 @@ FILES = {path.stem: path for path in sorted(Path("recipes").glob("*.yaml"))}
 BAR, DRAWS = 1e-5, 20_000
 F32 = 1e-6
 JUDGED, STALE, BOTH = ("grpo", "tiny-verbal"), ("grpo",), ("gkd",)
+GROUPED = (*JUDGED, "sdpo")
 LONG, WIDE = (3, 3), (7, 2)
 """Tokens of the vocabulary, rows of a response."""
 
 PAIRED = [(3, 2), (2, 3), (7, 1)]
 """For recipes where two responses are drawn at a time."""
 
-CASES = [(name, size) for name in FILES for size in (PAIRED if name in JUDGED + BOTH else [LONG, WIDE])]
+CASES = [(name, size) for name in FILES for size in (PAIRED if name in GROUPED + BOTH else [LONG, WIDE])]
 SLOW = [(name, size) for name in BOTH for size in (LONG, WIDE)]
 
 CASES_OF = dict(reversed(CASES))
@@ -52,11 +53,11 @@ class Case:
 
     here: World
     compiled: CompiledRecipe
-    judged: bool
+    grouped: bool
 
     def draws(self) -> Iterator[tuple[list[Rollout], float]]:
         """Everything that a step may see: one response of each source, or a group of two that is graded."""
-        sources = [one for one in self.compiled.sources for _ in range(2 if self.judged else 1)]
+        sources = [one for one in self.compiled.sources for _ in range(2 if self.grouped else 1)]
         every = [self._responses(source) for source in sources]
         for drawn in product(*every):
             yield [rollout for rollout, _ in drawn], float(np.prod([probability for _, probability in drawn]))
@@ -71,7 +72,7 @@ class Case:
                 if writer in self.compiled.teachers
                 else probability
             )
-            rewards = dict.fromkeys(grades, reward(tokens)) if self.judged else {}
+            rewards = dict.fromkeys(grades, reward(tokens)) if self.grouped else {}
             found.append((Rollout(tokens, source, f"{source}/0", rewards), chance))
         return found
 
@@ -92,7 +93,7 @@ def shrunk(value: Any, vocabulary: int) -> Any:
     if not isinstance(value, dict):
         return [shrunk(one, vocabulary) for one in value] if isinstance(value, list) else value
     new = {"teacher_topk": TOP, "student_topk": TOP, "accept_topk": TOP, "first": FIRST}
-    new |= dict.fromkeys(("at_least", "at_most"), undecided(vocabulary))
+    new |= {} if "passed_at" in value else dict.fromkeys(("at_least", "at_most"), undecided(vocabulary))  # a rate fits any world
     new |= {"low": -CLIP, "high": CLIP} if value.get("low", 0) < 0 else {}
     return {key: new.get(key, shrunk(one, vocabulary)) for key, one in value.items()}
 
@@ -104,7 +105,7 @@ def case(name: str, size: tuple[int, int]) -> Case:
     tables = {name: here.teachers["base" if name in ("base", "second") else "tutor"] for name in compiled.teachers}
     other = any(source.policy_json for source in compiled.sources.values()) or name in STALE
     drawing = world(171, length, vocabulary).student.detach() if other else None
-    return Case(replace(here, teachers=tables, behaviour=drawing), compiled, name in JUDGED)
+    return Case(replace(here, teachers=tables, behaviour=drawing), compiled, name in GROUPED)
 
 
 @cache
@@ -164,6 +165,8 @@ def zero_filled(scores: ItemScores, _: CompiledRecipe) -> ItemScores:
 
 def renormalised(scores: ItemScores, _: CompiledRecipe) -> ItemScores:
     """The teacher's list scaled to a sum of one, as if it were all that there is; next to nothing is left outside."""
+    if scores.reward is not None:
+        return scores  # a verdict has no list
     assert scores.topk_rk is not None and scores.tail_r is not None  # noqa: PT018
     inside = np.logaddexp.reduce(scores.topk_rk, axis=1)
     return replace(scores, topk_rk=scores.topk_rk - inside[:, None], tail_r=scores.tail_r - 20)
@@ -206,7 +209,7 @@ def test_a_reply_that_was_tampered_with_is_another_gradient(name: str, broken: R
 def test_another_teacher_or_judge_is_another_gradient(name: str) -> None:
     here = case(name, CASES_OF[name])
     wanted = mean_of(*enumerated(name, CASES_OF[name]))
-    if here.judged:
+    if name in JUDGED:
         blind = [(here.slope([replace(one, rewards=dict.fromkeys(one.rewards, 1.0)) for one in drawn]), chance)
                  for drawn, chance in here.draws()]  # fmt: skip
         assert max(float(one.abs().max()) for one, _ in blind) == 0.0, "a judge that always says the same teaches nothing"

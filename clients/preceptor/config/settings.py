@@ -175,8 +175,7 @@ class RolloutSettings(SequenceSettings):
     """Tokens of one batch at its end, contexts included; a single sequence that needs more runs alone."""
 
     unit_batches: int = Field(default=4, ge=1, le=1024)
-    """So many batches' worth of sequences make a unit: as some end, others of it take their places. 1: none wait in a unit.
-    Deterministic requests and those with a teacher in the loop have units of one batch."""
+    """Batches of sequences in a unit, where waiting ones take the places of those that ended; 1 if deterministic or guided."""
 
     running_units: int = Field(default=2, ge=1, le=64)
     """Units that are under way at once, in turns: more of them share the engine finer and take more memory."""
