@@ -21,7 +21,10 @@ from torch import Tensor
 
 from preceptor_proto.v1 import rollout_pb2
 from preceptor_serving.models.draw import draw
+from preceptor_serving.models.temperature import tempered
 from preceptor_serving.models.topk import topk_lowest_id
+
+NEXT_TO_IMPOSSIBLE = -100.0  # nats; further down f32 rounds differences between tokens away
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,16 @@ def read_rows(logits_bv: Tensor, uniform_b: NDArray[np.float64], rule: SamplingR
         ids_b = policy_bt.argmax(-1)  # the first of equals
         kept_bt = torch.full_like(policy_bt, -torch.inf).scatter_(1, ids_b[:, None], 0.0)
         return Reading(policy_bt, kept_bt, nothing_b, ids_b)
-    kept_bt = truncated(policy_bt, rule)
+    kept_bt = truncated(_of_tokens(logits_bv[:, :tokenizer_size], policy_bt, rule.temperature), rule)
     everything = kept_bt is policy_bt and policy_bt.shape == policy_bv.shape
     ids_b = draw(kept_bt, uniform_b[:, None])[:, 0]
     return Reading(policy_bt, kept_bt, nothing_b if everything else log_mass(kept_bt), ids_b)
+
+
+def _of_tokens(logits_bt: Tensor, policy_bt: Tensor, temperature: float) -> Tensor:
+    """The policy; where all tokens are next to impossible, since other rows of the head hold the mass, relative to each other."""
+    far_b1 = policy_bt.amax(-1, keepdim=True) < NEXT_TO_IMPOSSIBLE
+    return torch.where(far_b1, policy_log_probs(logits_bt, temperature), policy_bt) if far_b1.any() else policy_bt
 
 
 def likeliest(policy_bt: Tensor, count: int) -> Tensor:
@@ -82,8 +91,7 @@ def likeliest(policy_bt: Tensor, count: int) -> Tensor:
 
 def policy_log_probs(logits_bv: Tensor, temperature: float) -> Tensor:
     """Log-probabilities in f32 over the whole head; temperature 0 is read at 1."""
-    logits_bv = logits_bv.float()
-    return (logits_bv if temperature in (0.0, 1.0) else logits_bv / temperature).log_softmax(-1)
+    return tempered(logits_bv.float(), temperature or 1.0).log_softmax(-1)
 
 
 def truncated(log_probs_bt: Tensor, rule: SamplingRule) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from preceptor.errors import ConfigurationError
 from preceptor_serving.models.head import output_layer
+from preceptor_serving.models.temperature import tempered
 
 PROBE_TOKENS = 32
 MAX_NOISE_NATS = 1e-3
@@ -42,7 +43,7 @@ class Head:
         logits_nv = product_nv if self.scale == 1.0 else product_nv * self.scale
         if self.soft_cap is not None:
             logits_nv = self.soft_cap * (logits_nv / self.soft_cap).tanh()
-        return (logits_nv / self.temperature if self.temperature != 1.0 else logits_nv).log_softmax(-1)
+        return tempered(logits_nv, self.temperature).log_softmax(-1)
 
 
 def head_of(model: Any, temperature: float = 1.0) -> Head:

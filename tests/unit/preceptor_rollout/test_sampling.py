@@ -62,6 +62,13 @@ def test_draws_follow_the_exact_distribution(rule):
         assert drawn.own_b[at].item() == pytest.approx(math.log(behaviour[token]), abs=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1e-29, 1e-45, 5e-324])
+def test_the_coldest_temperatures_draw_the_likeliest(temperature: float):
+    drawn = read_rows(LOGITS[None], np.array([0.999]), SamplingRule(temperature=temperature), SIZE)
+    assert drawn.ids_b.tolist() == [2]  # two are equally likely, and the number is high
+    assert drawn.own_b.tolist() == pytest.approx([-math.log(2)], abs=1e-6)
+
+
 def test_temperature_0_takes_the_first_of_the_likeliest_with_certainty():
     drawn = read_rows(LOGITS[None], np.array([0.999]), SamplingRule(temperature=0.0), SIZE)
     assert (drawn.ids_b.item(), drawn.own_b.item()) == (0, 0.0)

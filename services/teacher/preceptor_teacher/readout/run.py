@@ -15,6 +15,7 @@ from torch import Tensor
 
 from preceptor.types import TailOf
 from preceptor_serving.models.draw import draw
+from preceptor_serving.models.temperature import COLDEST_IN_F32
 from preceptor_serving.models.topk import topk_lowest_id
 from preceptor_serving.models.vocabulary_head import Head
 from preceptor_teacher.readout.asked import Asked
@@ -29,7 +30,6 @@ CHUNK_SHARE = 1 / 6
 MOST_CHUNK_BYTES = 512 << 20
 MAX_CHUNK_ROWS = 4096
 TILE_ROWS = 64  # of an accelerator, where a product takes as long as if its rows filled whole tiles
-COLDEST_IN_F32 = 1e-30  # a colder temperature, or its inverse, is no normal f32
 
 
 @torch.inference_mode()
