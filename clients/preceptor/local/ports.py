@@ -12,7 +12,7 @@ from preceptor.errors import ConfigurationError
 LOOPBACK = "127.0.0.1"
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST_PORT, FIRST_EPHEMERAL = 20_000, 32_768  # the second is the default of Linux
-MIN_PORTS, TRIES = 1_000, 50
+TRIES = 50
 
 
 def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
@@ -33,26 +33,23 @@ def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
 
 def _held(host: str) -> socket.socket:
     """A socket bound to a free port; held open by the caller until the last is known, so that none comes twice."""
-    for port in random.SystemRandom().choices(_lasting_ports(), k=TRIES):
+    for port in _candidates():
         one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
+        with suppress(OSError):
             one.bind((host, port))
-        except OSError:
-            one.close()
-        else:
             return one
-    one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    one.bind((host, 0))
-    return one
+        one.close()
+    raise ConfigurationError(f"no port of {host} is free", field="host", value=host, limit="an address of this machine")
 
 
-def _lasting_ports() -> range:
-    """Ports that no outgoing connection is given."""
+def _candidates() -> list[int]:
+    """Some ports that no outgoing connection is given, then 0, which is any."""
     try:
         first = int(EPHEMERAL.read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
         first = FIRST_EPHEMERAL
-    return range(FIRST_PORT, first) if first - FIRST_PORT >= MIN_PORTS else range(FIRST_PORT, FIRST_EPHEMERAL)
+    lasting = range(FIRST_PORT, first)
+    return [*random.SystemRandom().sample(lasting, min(TRIES, len(lasting))), 0]
 
 
 def require_free(port: int, flag: str, host: str = LOOPBACK) -> int:

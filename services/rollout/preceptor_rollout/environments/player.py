@@ -86,7 +86,7 @@ class Player:
         except Raised as raised:
             error = raised.__cause__
             log.warning("an environment raised", environment=self._use.name, exc_info=error)
-            raise self._failed(f"it raised {type(error).__name__}: {error}") from error
+            raise self._failed(f"it raised {type(error).__name__}; the log of the service has the rest") from error
 
     def _failed(self, why: str, value: object = "", limit: object = "") -> EnvironmentFailed:
         return EnvironmentFailed(

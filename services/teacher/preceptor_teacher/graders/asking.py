@@ -57,14 +57,12 @@ class Inquiry(Generic[Answer]):
     schema: Callable[[str], Mapping[str, Any]]  # of the number
     read: Callable[[str, str], Answer]  # text and number; raises `NoVerdict`
     guidance: str = ""
-    turn: str = ""  # tells repeated questions apart, which would else be the same bytes and be answered from memory
 
 
 def question_of(inquiry: Inquiry[Any], *, repair: bool = False, secret: bytes | None = None) -> Question:
     """The question's words. A repair is a new question with new secrets; the unreadable answer is not shown again."""
     texts = (*inquiry.texts.values(), inquiry.guidance)
-    marks = tuple(mark for mark in (inquiry.turn, "repair" if repair else "") if mark)
-    fence = Fence.around(*texts, *marks, secret=secret)
+    fence = Fence.around(*texts, *(("repair",) if repair else ()), secret=secret)
     number = unguessable(NUMBER_BYTES, f"number {fence.token}", texts, secret)
     parts = [inquiry.task]
     if inquiry.guidance:
