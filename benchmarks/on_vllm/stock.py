@@ -68,6 +68,7 @@ class StockClient:
 @asynccontextmanager
 async def stock_server(folder: Path, log: Path, cache_bytes: int, threads: int) -> AsyncGenerator[StockClient]:
     """A client of a server that is ready; its processes are gone afterwards. A thread for each core is vLLM's own default."""
+    _hold_path(sys.prefix)
     port = _free_port()
     module = "vllm.entrypoints.openai.api_server"
     command = [module, "--model", str(folder), "--served-model-name", NAME, *settings(cache_bytes)]
@@ -88,6 +89,12 @@ async def stock_server(folder: Path, log: Path, cache_bytes: int, threads: int) 
             yield StockClient(http)
     finally:
         await _stop(process)
+
+
+def _hold_path(prefix: str) -> None:
+    """Stock preloads libraries by name and compiles with g++: both split such a path, and it dies when asked."""
+    if " " in prefix:
+        raise SystemExit(f"stock vLLM cannot run from a path with a space ({prefix}): clone the project elsewhere to measure P2")
 
 
 async def _ready(http: httpx.AsyncClient, process: asyncio.subprocess.Process) -> None:
