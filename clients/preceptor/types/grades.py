@@ -16,6 +16,7 @@ class GradeItem:
     response: str
     reference: str = ""
     group: str = ""
+    unsure_at: tuple[int, ...] = ()  # UTF-8 bytes of the response before places where its writer was unsure, the worst first
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Verdict:
     completion_tokens: int = 0
     receipt: Receipt | None = None
     criteria: tuple[CriterionVerdict, ...] = ()
-    step_rewards: tuple[float, ...] = ()  # one for each step that the grader tells apart; float32 on the wire
+    step_rewards: tuple[float, ...] = ()  # one for each step that the grader tells apart, NaN: none; float32 on the wire
+    step_ends: tuple[int, ...] = ()  # of each step: UTF-8 bytes of the response up to its end; ascending, the last one all of it
     cost_usd: float | None = None  # None: the operator gave no prices
 
     @property

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preceptor.codec import Validity
 from preceptor.errors import Corrupt
@@ -15,11 +17,13 @@ from preceptor_proto.v1 import common_pb2, teacher_pb2
 
 
 def grade_item_to_proto(item: GradeItem) -> teacher_pb2.GradeItem:
-    return teacher_pb2.GradeItem(prompt=item.prompt, response=item.response, reference=item.reference, group=item.group)
+    return teacher_pb2.GradeItem(
+        prompt=item.prompt, response=item.response, reference=item.reference, group=item.group, unsure_at=item.unsure_at
+    )
 
 
 def grade_item_from_proto(message: teacher_pb2.GradeItem) -> GradeItem:
-    return GradeItem(message.prompt, message.response, message.reference, message.group)
+    return GradeItem(message.prompt, message.response, message.reference, message.group, tuple(message.unsure_at))
 
 
 def verdict_to_proto(verdict: Verdict) -> teacher_pb2.Verdict:
@@ -31,6 +35,7 @@ def verdict_to_proto(verdict: Verdict) -> teacher_pb2.Verdict:
         reason=verdict.reason,
         critique=verdict.critique,
         step_rewards_f32le=np.asarray(verdict.step_rewards, "<f4").tobytes(),
+        step_ends_u32le=np.asarray(verdict.step_ends, "<u4").tobytes(),
         cost_usd=verdict.cost_usd,
         calls=verdict.calls,
         prompt_tokens=verdict.prompt_tokens,
@@ -44,6 +49,7 @@ def verdict_to_proto(verdict: Verdict) -> teacher_pb2.Verdict:
 def verdict_from_proto(message: teacher_pb2.Verdict, field: str = "verdict") -> Verdict:
     """Refuses a verdict whose validity and numbers contradict each other."""
     validity, reward = _judged(message.validity, message.reward, field, "reward")
+    step_rewards, step_ends = _steps(message, field)
     return Verdict(
         validity,
         reward,
@@ -54,7 +60,8 @@ def verdict_from_proto(message: teacher_pb2.Verdict, field: str = "verdict") -> 
         completion_tokens=message.completion_tokens,
         receipt=receipt_from_proto(message.receipt) if message.HasField("receipt") else None,
         criteria=tuple(_criterion_from_proto(each, f"{field}.criteria[{n}]") for n, each in enumerate(message.criteria)),
-        step_rewards=_step_rewards(message.step_rewards_f32le, field),
+        step_rewards=step_rewards,
+        step_ends=step_ends,
         cost_usd=message.cost_usd if message.HasField("cost_usd") else None,
     )
 
@@ -71,15 +78,19 @@ def _criterion_from_proto(message: teacher_pb2.CriterionVerdict, field: str) -> 
     return CriterionVerdict(message.name, validity, score, message.reason)
 
 
-def _step_rewards(packed: bytes, field: str) -> tuple[float, ...]:
+def _steps(message: teacher_pb2.Verdict, field: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    rewards = _column(message.step_rewards_f32le, "<f4", f"{field}.step_rewards_f32le")
+    ends = _column(message.step_ends_u32le, "<u4", f"{field}.step_ends_u32le")
+    if len(ends) not in (0, len(rewards)) or (np.diff(ends.astype(np.int64)) < 0).any():
+        where = f"{field}.step_ends_u32le"
+        raise Corrupt(f"{where} are not the ends of the steps", field=where, value=len(ends), limit="ascending, one a reward")
+    return tuple(rewards.tolist()), tuple(ends.tolist())
+
+
+def _column(packed: bytes, dtype: str, where: str) -> NDArray[Any]:
     if len(packed) % 4:
-        raise Corrupt(
-            f"{field}.step_rewards_f32le is cut off",
-            field=f"{field}.step_rewards_f32le",
-            value=f"{len(packed)} bytes",
-            limit="4 bytes each",
-        )
-    return tuple(np.frombuffer(packed, "<f4").tolist())
+        raise Corrupt(f"{where} is cut off", field=where, value=f"{len(packed)} bytes", limit="4 bytes each")
+    return np.frombuffer(packed, dtype)
 
 
 def _or_nan(number: float | None) -> float:

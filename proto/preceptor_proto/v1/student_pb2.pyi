@@ -78,18 +78,22 @@ class StepHeader(_message.Message):
     def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., batch_sha256: _Optional[bytes] = ..., micro_batches: _Optional[int] = ..., objective: _Optional[_Union[ObjectiveSpec, _Mapping]] = ...) -> None: ...
 
 class TeacherScores(_message.Message):
-    __slots__ = ("source", "rows", "receipt", "candidates", "reward")
+    __slots__ = ("source", "rows", "receipt", "candidates", "reward", "step_rewards_f32le", "step_rows_u32le")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REWARD_FIELD_NUMBER: _ClassVar[int]
+    STEP_REWARDS_F32LE_FIELD_NUMBER: _ClassVar[int]
+    STEP_ROWS_U32LE_FIELD_NUMBER: _ClassVar[int]
     source: str
     rows: _common_pb2.Rows
     receipt: _common_pb2.Receipt
     candidates: _common_pb2.CandidateIds
     reward: float
-    def __init__(self, source: _Optional[str] = ..., rows: _Optional[_Union[_common_pb2.Rows, _Mapping]] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., candidates: _Optional[_Union[_common_pb2.CandidateIds, _Mapping]] = ..., reward: _Optional[float] = ...) -> None: ...
+    step_rewards_f32le: bytes
+    step_rows_u32le: bytes
+    def __init__(self, source: _Optional[str] = ..., rows: _Optional[_Union[_common_pb2.Rows, _Mapping]] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., candidates: _Optional[_Union[_common_pb2.CandidateIds, _Mapping]] = ..., reward: _Optional[float] = ..., step_rewards_f32le: _Optional[bytes] = ..., step_rows_u32le: _Optional[bytes] = ...) -> None: ...
 
 class TrainItem(_message.Message):
     __slots__ = ("id", "sequence", "behaviour", "scores", "weight", "group", "student_topk", "source", "finish_reason")

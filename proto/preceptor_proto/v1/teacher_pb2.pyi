@@ -165,16 +165,18 @@ class GradeSpec(_message.Message):
     def __init__(self, grader: _Optional[str] = ..., parameters_json: _Optional[str] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ...) -> None: ...
 
 class GradeItem(_message.Message):
-    __slots__ = ("prompt", "response", "reference", "group")
+    __slots__ = ("prompt", "response", "reference", "group", "unsure_at")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    UNSURE_AT_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     response: str
     reference: str
     group: str
-    def __init__(self, prompt: _Optional[str] = ..., response: _Optional[str] = ..., reference: _Optional[str] = ..., group: _Optional[str] = ...) -> None: ...
+    unsure_at: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, prompt: _Optional[str] = ..., response: _Optional[str] = ..., reference: _Optional[str] = ..., group: _Optional[str] = ..., unsure_at: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CriterionVerdict(_message.Message):
     __slots__ = ("name", "validity", "score", "reason")
@@ -189,7 +191,7 @@ class CriterionVerdict(_message.Message):
     def __init__(self, name: _Optional[str] = ..., validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., score: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("validity", "reward", "criteria", "critique", "step_rewards_f32le", "receipt", "cost_usd", "calls", "prompt_tokens", "completion_tokens", "reason")
+    __slots__ = ("validity", "reward", "criteria", "critique", "step_rewards_f32le", "receipt", "cost_usd", "calls", "prompt_tokens", "completion_tokens", "reason", "step_ends_u32le", "step_rows_u32le")
     VALIDITY_FIELD_NUMBER: _ClassVar[int]
     REWARD_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +203,8 @@ class Verdict(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    STEP_ENDS_U32LE_FIELD_NUMBER: _ClassVar[int]
+    STEP_ROWS_U32LE_FIELD_NUMBER: _ClassVar[int]
     validity: _common_pb2.Validity
     reward: float
     criteria: _containers.RepeatedCompositeFieldContainer[CriterionVerdict]
@@ -212,7 +216,9 @@ class Verdict(_message.Message):
     prompt_tokens: int
     completion_tokens: int
     reason: str
-    def __init__(self, validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., reward: _Optional[float] = ..., criteria: _Optional[_Iterable[_Union[CriterionVerdict, _Mapping]]] = ..., critique: _Optional[str] = ..., step_rewards_f32le: _Optional[bytes] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., cost_usd: _Optional[float] = ..., calls: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    step_ends_u32le: bytes
+    step_rows_u32le: bytes
+    def __init__(self, validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., reward: _Optional[float] = ..., criteria: _Optional[_Iterable[_Union[CriterionVerdict, _Mapping]]] = ..., critique: _Optional[str] = ..., step_rewards_f32le: _Optional[bytes] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., cost_usd: _Optional[float] = ..., calls: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., reason: _Optional[str] = ..., step_ends_u32le: _Optional[bytes] = ..., step_rows_u32le: _Optional[bytes] = ...) -> None: ...
 
 class GradeRequest(_message.Message):
     __slots__ = ("teacher", "spec", "items", "job")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from math import isnan
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -26,6 +27,9 @@ class GradeItemBody(Body):
 
     group: str = ""
     """Items of one group answer the same prompt."""
+
+    unsure_at: Annotated[list[int], Field(max_length=1024)] = Field(default_factory=list[int])
+    """UTF-8 bytes of the response before places where its writer was unsure, the worst first."""
 
 
 class GradeBody(Body):
@@ -63,8 +67,11 @@ class VerdictAnswer(Body):
     reason: str
     critique: str
     criteria: list[CriterionAnswer]
-    step_rewards: list[float]
-    """One for each step that the grader tells apart."""
+    step_rewards: list[float | None]
+    """One for each step that the grader tells apart; null where it gave none."""
+
+    step_ends: list[int]
+    """Of each step: how many UTF-8 bytes of the response there are up to its end."""
 
     cost_usd: float | None
     """Null where the operator gave no prices."""
@@ -93,7 +100,7 @@ def to_grade_request(body: GradeBody) -> teacher_pb2.GradeRequest:
         job=body.job,
     )
     for item in body.items:
-        request.items.add(prompt=item.prompt, response=item.response, reference=item.reference, group=item.group)
+        request.items.add(**item.model_dump())
     limits.check(request)
     return request
 
@@ -114,7 +121,8 @@ def _result(result: teacher_pb2.GradeResult) -> dict[str, Any]:
             "reason": verdict.reason,
             "critique": verdict.critique,
             "criteria": [{**asdict(criterion), "validity": str(criterion.validity)} for criterion in verdict.criteria],
-            "step_rewards": list(verdict.step_rewards),
+            "step_rewards": [None if isnan(one) else one for one in verdict.step_rewards],
+            "step_ends": list(verdict.step_ends),
             "cost_usd": verdict.cost_usd,
             "calls": verdict.calls,
             "prompt_tokens": verdict.prompt_tokens,

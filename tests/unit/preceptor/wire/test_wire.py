@@ -1,5 +1,7 @@
 """Every typed value survives its message, and every message that lies is refused by name."""
 
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import math
@@ -174,13 +176,14 @@ def verdict() -> Verdict:
             CriterionVerdict("clear", Validity.MISSING_PROVIDER, None, "no number"),
         ),
         step_rewards=(0.5, -1.0, 0.0),
+        step_ends=(3, 3, 9),
         cost_usd=0.0,
     )
 
 
 def test_verdicts_survive_field_for_field():
     assert wire.verdict_from_proto(wire.verdict_to_proto(verdict())) == verdict()
-    unpriced = replace(verdict(), cost_usd=None, criteria=(), step_rewards=())
+    unpriced = replace(verdict(), cost_usd=None, criteria=(), step_rewards=(), step_ends=())
     assert wire.verdict_from_proto(wire.verdict_to_proto(unpriced)) == unpriced
 
 
@@ -191,6 +194,8 @@ def test_verdicts_survive_field_for_field():
         (lambda message: setattr(message, "reward", math.nan), "verdict.reward"),
         (lambda message: setattr(message.criteria[1], "score", 0.5), "verdict.criteria[1].score"),
         (lambda message: setattr(message, "step_rewards_f32le", b"12345"), "verdict.step_rewards_f32le"),
+        (lambda message: setattr(message, "step_ends_u32le", bytes(8)), "verdict.step_ends_u32le"),
+        (lambda message: setattr(message, "step_ends_u32le", b"\2\0\0\0\1\0\0\0\1\0\0\0"), "verdict.step_ends_u32le"),
     ],
 )
 def test_a_verdict_that_contradicts_itself_is_refused_by_name(spoil: Callable[[Any], object], field: str | None):
