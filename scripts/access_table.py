@@ -67,6 +67,7 @@ TENANTS: dict[str, Apart] = {
     "teacher GET /v1/teachers/{name}": "service",
     "teacher GET /v1/usage": "key",
     "teacher GET /v1/status": "key",
+    "teacher POST /v1/drain": "service",
     "teacher POST /v1/score": "job",
     "teacher POST /v1/grade": "job",
     **{f"teacher {method} {prefix}{path}": apart for prefix in ("", "/t/{teacher}") for method, path, apart in DIALECTS},

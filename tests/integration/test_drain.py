@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
 from preceptor import wire
+from preceptor.cli import run
 from preceptor.client import AsyncTeacherClient, ScoreItem
 from preceptor.client.channel import Target
 from preceptor.errors import PermissionDenied, Unavailable
@@ -100,7 +102,7 @@ async def test_one_of_two_replicas_is_drained_under_load_and_ends_while_the_othe
             assert not going.event("requests_cut_off")
 
 
-async def test_a_drained_service_says_so_refuses_with_a_reason_to_come_back_and_is_taken_back(tmp_path):
+async def test_a_drained_service_says_so_refuses_with_a_reason_to_come_back_and_is_taken_back(tmp_path, capsys):
     (tmp_path / "teachers.yaml").write_text(SLOW)
     async with AsyncExitStack() as stack:
         service = await started(stack, str(tmp_path / "teachers.yaml"))
@@ -108,6 +110,9 @@ async def test_a_drained_service_says_so_refuses_with_a_reason_to_come_back_and_
         client = await stack.enter_async_context(AsyncTeacherClient(address))
         assert (await command("drain", address))[0] == 0
         assert await state_of(service) == (503, "draining")
+        assert await asyncio.to_thread(run, ["teachers", "--teacher", address]) == 0
+        rows = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()]
+        assert rows == [["name", "state"], ["toy", "draining"], ["other", "draining"]]
         waiting = asyncio.create_task(client.score("toy", [ITEM], deadline_s=60))
         with pytest.raises(Unavailable, match="drained"):
             await once(address, "other")
@@ -143,10 +148,10 @@ async def once(address: str, name: str) -> object:
         return result
 
 
-async def test_draining_takes_a_key_of_an_operator(tmp_path):
+async def test_draining_takes_a_key_of_an_operator_at_either_door(tmp_path):
     (tmp_path / "teachers.yaml").write_text(SLOW)
     keys = tmp_path / "keys.yaml"
-    operator, _ = issue_key(keys, "ops", frozenset({Scope.ADMIN}))
+    operator, _ = issue_key(keys, "ops", frozenset({Scope.ADMIN, Scope.STATUS}))
     user, _ = issue_key(keys, "acme", frozenset(Scope) - {Scope.ADMIN})
     async with AsyncExitStack() as stack:
         service = await started(stack, str(tmp_path / "teachers.yaml"), "--key-file", str(keys))
@@ -156,3 +161,17 @@ async def test_draining_takes_a_key_of_an_operator(tmp_path):
                 await client.drain("toy")
         async with AsyncTeacherClient(Target(address, operator)) as client:
             assert (await client.drain("toy")).teachers == ("toy",)
+            assert [str(one.state) for one in (await client.status()).standings] == ["draining", "serving"]
+        http = await stack.enter_async_context(rest_client())
+
+        async def over_rest(key: str = operator, **body: object) -> dict[str, Any]:
+            reply = await http.post(f"{service.rest_url}/v1/drain", json=body, headers={"Authorization": f"Bearer {key}"})
+            return reply.json()
+
+        assert (await over_rest(user))["code"] == "PERMISSION_DENIED"
+        assert await over_rest(undo=True) == {"draining": [], "tasks": 0, "leases": 0}
+        assert await over_rest(teacher="default") == {"draining": ["toy"], "tasks": 0, "leases": 0}
+        assert (await over_rest(teacher="nobody"))["code"] == "NOT_FOUND"
+        assert (await over_rest(exit=True))["code"] == "INVALID_ARGUMENT"
+        assert await over_rest(stop=True) == {"draining": ["other", "toy"], "tasks": 0, "leases": 0}
+        assert await service.exit_code() == 0

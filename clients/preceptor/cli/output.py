@@ -8,7 +8,10 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
+
+    from preceptor.status_view import fitting
 
 
 def print_json(value: object) -> None:
@@ -44,3 +47,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collec
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))  # Text: a value with brackets is no markup
     return made
+
+
+def shown(fitted: fitting.Table, numbers: Collection[str] = ()) -> Group:
+    """A table as it fits, and where the columns are that do not."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(table(fitted.columns, fitted.rows, numbers), *(Text(f"  {note}", style="dim") for note in fitted.notes()))

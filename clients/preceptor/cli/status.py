@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preceptor.cli.options import Json, parameter, with_flags
-from preceptor.cli.output import print_json, print_table, say
+from preceptor.cli.output import print_json, print_table, say, shown
 from preceptor.cli.reaching import quiet_logs, reached, target_of
 from preceptor.client.agreement import replicas_behind
 from preceptor.client.routes import addresses_in
@@ -110,12 +110,10 @@ def _board(now: Snapshot, before: Snapshot | None, width: int) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from preceptor.cli.output import table
-
     parts: list[RenderableType] = [Text(line) for line in headlines(now, before)]
     for each in (engine_table(now, before, width), job_table(now, before, width)):
         if each.rows:
-            parts += [table(each.columns, each.rows, NUMBERS), *(Text(f"  {note}", style="dim") for note in each.notes())]
+            parts.append(shown(each, NUMBERS))
     return Group(*parts)
 
 

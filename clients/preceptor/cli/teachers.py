@@ -1,29 +1,29 @@
-"""`preceptor teachers`: what a teacher service serves, and whether its replicas agree."""
+"""`preceptor teachers`: what teacher services serve, how each teacher stands, and whether replicas agree."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from preceptor.cli.options import Json, parameter, with_flags
-from preceptor.cli.output import print_json, print_table
+from preceptor.cli.output import print_json, print_table, shown
 from preceptor.cli.reaching import quiet_logs, reached, target_of
 from preceptor.client.agreement import Replica, Verdict, compare, interview, replicas_behind
+from preceptor.client.routes import addresses_in
 from preceptor.client.teacher import AsyncTeacherClient
 from preceptor.config import ClientSettings, load
-from preceptor.types import ModelInfo
+from preceptor.errors import PermissionDenied, Unavailable
+from preceptor.status_view.served import SERVED, SERVED_NUMBERS, Seen, served_cells, served_table, served_values
+from preceptor.types import ServiceState
 
-SHORT = 12  # of a digest, on a terminal
-COLUMNS = ("name", "aliases", "version", "engine", "vocabulary", "tokens", "top-k", "can", "noise", "tokenizer", "template")
 CHECKED = ("", "replica", "teacher", "what", "found", "what to do")
-ABILITIES = ("entropy", "tail", "hidden", "next", "deterministic", "streaming", "generate", "judge")
 
 OPTIONS = (
     parameter(
@@ -53,16 +53,53 @@ def _teachers(config: Path | None, given: dict[str, Any]) -> None:
         if any(one.status == "fail" for one in verdicts):
             raise typer.Exit(1)
         return
-    infos = asyncio.run(_described(settings, settings.teacher))
+    seen = asyncio.run(_look_at_all(settings))
     if given["as_json"]:
-        print_json([plain(info) for info in infos])
+        print_json([each for one in seen for each in served_values(one)])
     else:
-        print_table(COLUMNS, [_row(info) for info in infos])
+        _tell_served(seen)
 
 
-async def _described(settings: ClientSettings, address: str) -> tuple[ModelInfo, ...]:
+async def _look_at_all(settings: ClientSettings) -> list[Seen]:
+    """Every replica behind the teachers' addresses, at once; an error where none of them answers."""
+    addresses = [one for address in addresses_in(settings.teacher) for one in await replicas_behind(address)]
+    found = await asyncio.gather(*(_look_if_it_answers(settings, address) for address in addresses))
+    silent = [one for one in found if isinstance(one, Unavailable)]
+    if len(silent) == len(found):
+        raise silent[0]
+    answers = zip(addresses, found, strict=True)
+    return [Seen(at, silent=one.message) if isinstance(one, Unavailable) else one for at, one in answers]
+
+
+async def _look_if_it_answers(settings: ClientSettings, address: str) -> Seen | Unavailable:
+    try:
+        return await _look(settings, address)
+    except Unavailable as error:
+        return error
+
+
+async def _look(settings: ClientSettings, address: str) -> Seen:
+    """What is served at one address. A service that still loads describes nothing yet, but its status names its teachers."""
     async with AsyncTeacherClient(target_of(settings, address)) as client:
-        return await reached("teacher", address, lambda limit_s: client.describe(deadline_s=limit_s))
+        try:
+            status = await reached("teacher", address, lambda limit_s: client.status(deadline_s=limit_s))
+        except PermissionDenied:  # a key that may score, and not ask how a service stands
+            status = None
+        if status is not None and status.state is ServiceState.LOADING:
+            return Seen(address, status.teachers, status.standings)
+        infos = await reached("teacher", address, lambda limit_s: client.describe(deadline_s=limit_s))
+    return Seen(address, infos, status.standings if status else ())
+
+
+def _tell_served(seen: Sequence[Seen]) -> None:
+    """What there is room for on a terminal, everything elsewhere."""
+    if not sys.stdout.isatty():
+        print_table(SERVED, served_cells(seen))
+        return
+    from rich.console import Console  # only a terminal pays for rich
+
+    console = Console()
+    console.print(shown(served_table(seen, console.width), SERVED_NUMBERS))
 
 
 async def _checked(settings: ClientSettings, others: Sequence[str]) -> list[Verdict]:
@@ -82,45 +119,6 @@ def _tell_verdicts(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
         print_json([asdict(one) for one in verdicts])
         return
     print_table(CHECKED, [(one.status, one.replica, one.teacher, one.what, one.found, one.hint) for one in verdicts])
-
-
-def plain(info: ModelInfo) -> dict[str, Any]:
-    """The whole description as plain values, digests in hex."""
-    return {name: _plain(value) for name, value in asdict(info).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in cast(dict[str, Any], value).items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in cast(Sequence[Any], value)]
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value) if isinstance(value, Enum) else value
-
-
-def _row(info: ModelInfo) -> tuple[str, ...]:
-    can = info.capabilities
-    abilities = [name for name in ABILITIES if getattr(can, name)]
-    return (
-        info.model.name,
-        ", ".join(info.aliases) or "-",
-        _version(info),
-        f"{info.engine} {info.dtype}".strip(),
-        f"{info.tokenizer_size} of {info.head_rows}" if info.head_rows else "-",
-        str(can.max_sequence_tokens or "-"),
-        str(can.max_topk),
-        " ".join([*abilities, *can.graders]) or "-",
-        "-" if info.noise_floor_nats is None else f"{info.noise_floor_nats:.1e}",
-        info.tokenizer_sha256.hex()[:SHORT] or "-",
-        info.template_sha256.hex()[:SHORT] or "-",
-    )
-
-
-def _version(info: ModelInfo) -> str:
-    """The run and step of weights that a run made, else the start of their digest."""
-    made = f"{info.model.run} step {info.model.step} " if info.model.run else ""
-    return f"{made}{info.model.manifest_sha256.hex()[:SHORT]}" or "-"
 
 
 teachers = with_flags(ClientSettings, _teachers, OPTIONS)

@@ -9,7 +9,15 @@ from preceptor.types.models import AdapterRef, Capabilities, ModelInfo, ModelRef
 from preceptor.types.rollouts import Behaviour, FinishReason, Provenance, Rollout, RolloutId
 from preceptor.types.scores import CacheTier, Hidden, IdLogprobs, RaggedLogprobs, Receipt, Rows, Scored, TimeSplit
 from preceptor.types.sequences import Ids, RaggedIds, Segment, SegmentKind, Sequence, as_ids
-from preceptor.types.status import EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
+from preceptor.types.status import (
+    EngineStatus,
+    FlowStatus,
+    QueueStatus,
+    ServiceState,
+    TeacherStanding,
+    TeacherState,
+    TeacherStatus,
+)
 from preceptor.types.wants import ScoreItem, TailOf, Want, Window
 
 __all__ = [
@@ -44,6 +52,8 @@ __all__ = [
     "Sequence",
     "ServiceState",
     "TailOf",
+    "TeacherStanding",
+    "TeacherState",
     "TeacherStatus",
     "TimeSplit",
     "Validity",

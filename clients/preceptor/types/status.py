@@ -66,6 +66,24 @@ class EngineStatus:
     cost_per_s: float | None = None  # over about the last minute of busy time
 
 
+class TeacherState(WireEnum):
+    """Where one teacher of a service is in its life."""
+
+    STARTING = 1  # to be loaded, or its engine's process is being started again
+    SERVING = 2
+    DRAINING = 3  # finishes what it has, takes nothing new
+    DEAD = 4  # its engine's process has ended, or its provider does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherStanding:
+    """One teacher of a service, judges and those that are still to be loaded included."""
+
+    teacher: str
+    state: TeacherState
+    heard_s: float | None = None  # since its engine's process last answered; None without one, or before its first answer
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherStatus:
     """All of one teacher service."""
@@ -77,3 +95,4 @@ class TeacherStatus:
     flows: tuple[FlowStatus, ...] = ()
     queues: tuple[QueueStatus, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict[str, str])  # what is wrong, by part
+    standings: tuple[TeacherStanding, ...] = ()

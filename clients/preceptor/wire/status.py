@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from preceptor.types.status import EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
+from preceptor.types.status import (
+    EngineStatus,
+    FlowStatus,
+    QueueStatus,
+    ServiceState,
+    TeacherStanding,
+    TeacherState,
+    TeacherStatus,
+)
 from preceptor.wire.enums import known
 from preceptor.wire.models import model_info_from_proto, model_info_to_proto
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
-T = TypeVar("T", EngineStatus, FlowStatus, QueueStatus)
+T = TypeVar("T", EngineStatus, FlowStatus, QueueStatus, TeacherStanding)
 
 
 def teacher_status_to_proto(status: TeacherStatus) -> teacher_pb2.TeacherStatus:
@@ -25,6 +33,7 @@ def teacher_status_to_proto(status: TeacherStatus) -> teacher_pb2.TeacherStatus:
         engines=[teacher_pb2.EngineStatus(**_plain(engine)) for engine in status.engines],
         queues=[teacher_pb2.QueueStatus(**_plain(queue)) for queue in status.queues],
         reasons=dict(status.reasons),
+        standings=[teacher_pb2.TeacherStanding(**_plain(standing)) for standing in status.standings],
     )
 
 
@@ -37,10 +46,16 @@ def teacher_status_from_proto(message: teacher_pb2.TeacherStatus) -> TeacherStat
         flows=tuple(_read(FlowStatus, flow) for flow in message.flows),
         queues=tuple(_read(QueueStatus, queue) for queue in message.queues),
         reasons=dict(message.reasons),
+        standings=tuple(_standing(standing) for standing in message.standings),
     )
 
 
-def _plain(value: EngineStatus | FlowStatus | QueueStatus) -> Mapping[str, Any]:
+def _standing(message: teacher_pb2.TeacherStanding) -> TeacherStanding:
+    found = _read(TeacherStanding, message)
+    return replace(found, state=known(TeacherState, message.state, "standings.state"))
+
+
+def _plain(value: EngineStatus | FlowStatus | QueueStatus | TeacherStanding) -> Mapping[str, Any]:
     """Field for field; what is not known is left out."""
     return {name: one for name, one in asdict(value).items() if one is not None}
 

@@ -1,12 +1,26 @@
 from preceptor_proto.v1 import common_pb2 as _common_pb2
 from preceptor_proto.v1 import limits_pb2 as _limits_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class TeacherState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TEACHER_STATE_UNSPECIFIED: _ClassVar[TeacherState]
+    TEACHER_STATE_STARTING: _ClassVar[TeacherState]
+    TEACHER_STATE_SERVING: _ClassVar[TeacherState]
+    TEACHER_STATE_DRAINING: _ClassVar[TeacherState]
+    TEACHER_STATE_DEAD: _ClassVar[TeacherState]
+TEACHER_STATE_UNSPECIFIED: TeacherState
+TEACHER_STATE_STARTING: TeacherState
+TEACHER_STATE_SERVING: TeacherState
+TEACHER_STATE_DRAINING: TeacherState
+TEACHER_STATE_DEAD: TeacherState
 
 class DescribeRequest(_message.Message):
     __slots__ = ("teacher",)
@@ -342,8 +356,18 @@ class EngineStatus(_message.Message):
     cost_per_s: float
     def __init__(self, teacher: _Optional[str] = ..., up: bool = ..., restarts: _Optional[int] = ..., waiting_tasks: _Optional[int] = ..., running_tasks: _Optional[int] = ..., tokens_computed: _Optional[int] = ..., tokens_reused: _Optional[int] = ..., cache_hits: _Optional[int] = ..., cache_misses: _Optional[int] = ..., cost_per_s: _Optional[float] = ...) -> None: ...
 
+class TeacherStanding(_message.Message):
+    __slots__ = ("teacher", "state", "heard_s")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HEARD_S_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    state: TeacherState
+    heard_s: float
+    def __init__(self, teacher: _Optional[str] = ..., state: _Optional[_Union[TeacherState, str]] = ..., heard_s: _Optional[float] = ...) -> None: ...
+
 class TeacherStatus(_message.Message):
-    __slots__ = ("state", "teachers", "flows", "worker", "engines", "queues", "reasons")
+    __slots__ = ("state", "teachers", "flows", "worker", "engines", "queues", "reasons", "standings")
     class ReasonsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -358,6 +382,7 @@ class TeacherStatus(_message.Message):
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     QUEUES_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
+    STANDINGS_FIELD_NUMBER: _ClassVar[int]
     state: _common_pb2.ServiceState
     teachers: _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelInfo]
     flows: _containers.RepeatedCompositeFieldContainer[FlowStatus]
@@ -365,7 +390,8 @@ class TeacherStatus(_message.Message):
     engines: _containers.RepeatedCompositeFieldContainer[EngineStatus]
     queues: _containers.RepeatedCompositeFieldContainer[QueueStatus]
     reasons: _containers.ScalarMap[str, str]
-    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., worker: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueStatus, _Mapping]]] = ..., reasons: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    standings: _containers.RepeatedCompositeFieldContainer[TeacherStanding]
+    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., worker: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueStatus, _Mapping]]] = ..., reasons: _Optional[_Mapping[str, str]] = ..., standings: _Optional[_Iterable[_Union[TeacherStanding, _Mapping]]] = ...) -> None: ...
 
 class LoadVersionRequest(_message.Message):
     __slots__ = ("teacher", "model")

@@ -33,6 +33,8 @@ class Meters:
         self.sent_bytes = self._counter("sent_bytes", "Bytes of reply messages", ("door",))
         self.service_state = self._gauge("service_state", "1 for the state that the service is in", ("state",))
         self.engine_up = self._gauge("engine_up", "1 while the engine's process answers", ("engine",))
+        self.engine_starting = self._gauge("engine_starting", "1 while the engine's process is being loaded", ("engine",))
+        self.engine_heard = self._gauge("engine_heard_seconds", "Since the engine's process last answered", ("engine",))
         self.engine_restarts = self._counter("engine_restarts", "Engine processes started again after a failure", ("engine",))
         self.engine_calls = self._gauge("engine_calls", "Calls that an engine is working on or has queued", ("engine",))
         ProcessCollector(registry=self.registry)

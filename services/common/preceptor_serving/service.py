@@ -33,6 +33,7 @@ class Rpc:
 
     handler: Callable[[Any, Any], Any]
     scope: Scope
+    always: bool = False  # answers while the service loads or drains, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from preceptor import wire
 from preceptor.config.settings import TeacherSettings
 from preceptor.error_details import detail_of
-from preceptor.errors import NotFound, PreceptorError, Unsupported
+from preceptor.errors import NotFound, PreceptorError, Unavailable, Unsupported
 from preceptor.queue import Queue
 from preceptor.queue.quotas import Counter
 from preceptor.queue.redis import RedisLedger, RedisQueue
@@ -45,6 +45,7 @@ from preceptor_teacher.grading import GradingTeacher, judge_of, names_of
 from preceptor_teacher.judges import Judge, JudgeSpec
 from preceptor_teacher.pool import EnginePool, PoolPolicy
 from preceptor_teacher.runs import named, result_of, run_all
+from preceptor_teacher.standings import Standings
 from preceptor_teacher.status import StatusDesk, visible_to
 from preceptor_teacher.status_metrics import StatusCollector
 from preceptor_teacher.tickets import Ticket
@@ -113,7 +114,7 @@ class TeacherService:
             "Describe": Rpc(self.describe, Scope.SCORE),
             "Score": Rpc(self.score, Scope.SCORE),
             "Grade": Rpc(self.grade, Scope.GRADE),
-            "Status": Rpc(self.status, Scope.STATUS),
+            "Status": Rpc(self.status, Scope.STATUS, always=True),
             "Drain": Rpc(self.drain, Scope.ADMIN),
             **VersionCalls(lambda name: self.find(name, "teacher").pool.versions).rpcs(),
         }
@@ -121,11 +122,12 @@ class TeacherService:
 
     def rest_routers(self) -> tuple[APIRouter, ...]:
         from preceptor_teacher.compat.routes import compat_router
+        from preceptor_teacher.rest.drain import drain_router
         from preceptor_teacher.rest.routes import teacher_router
         from preceptor_teacher.rest.status import status_router
         from preceptor_teacher.rest.usage import usage_router
 
-        return (teacher_router(self), usage_router(self), status_router(self), compat_router(self))
+        return (teacher_router(self), usage_router(self), status_router(self), drain_router(self), compat_router(self))
 
     async def start(self, context: ServiceContext) -> None:
         settings = context.settings
@@ -137,10 +139,10 @@ class TeacherService:
         self._cache = open_cache(settings)
         if self._cache is not None:
             watch_cache(self._cache, context)
-        self._desk = StatusDesk(self._pools, self._scoring_names, self._worker_name, context, self._queue)
-        context.meters.registry.register(StatusCollector(self._desk))
+        entries = self._specs or await asyncio.to_thread(teachers_of, settings)  # a model of a hub may be downloaded
+        draining = self._open_desk([spec.name for spec in entries], context)
         context.meters.registry.register(ProviderCollector(self._clients))
-        for spec in self._specs or await asyncio.to_thread(teachers_of, settings):  # a model of a hub may be downloaded
+        for spec in entries:
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec | CheckSpec):
                 await self._open_judge(spec, context)
@@ -151,12 +153,18 @@ class TeacherService:
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
             self._pools[spec.name] = pool
-        self._desk.start()
-        self._draining = Draining(context.lifecycle, self.names, context.stop)
-        for name, pool in self._pools.items():
-            self._draining.watch(name, pool, None)
+            draining.watch(spec.name, pool, None)
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
+
+    def _open_desk(self, names: Sequence[str], context: ServiceContext) -> Draining:
+        """Before anything is loaded, so that who asks hears what is still to come."""
+        self._draining = draining = Draining(context.lifecycle, names, context.stop)
+        standings = Standings(names, self._pools, self._judges, draining, context.lifecycle, context.meters)
+        self._desk = StatusDesk(self._pools, self._scoring_names, self._worker_name, context, self._queue, standings)
+        context.meters.registry.register(StatusCollector(self._desk))
+        self._desk.start()
+        return draining
 
     async def _open_judge(self, spec: JudgeSpec | CheckSpec, context: ServiceContext) -> None:
         """A provider is asked nothing before there is something to judge, unless it is to be probed. Readiness tells of it."""
@@ -285,8 +293,9 @@ class TeacherService:
         return [name for teacher in self._teachers.values() for name in (teacher.spec.name, *teacher.spec.aliases)]
 
     async def status(self, request: teacher_pb2.StatusRequest, call: Call) -> teacher_pb2.TeacherStatus:
-        """Engines, what is wrong, and the jobs that this caller may see."""
-        assert self._desk is not None, "a call comes after the start"
+        """Engines, what is wrong, and the jobs that this caller may see; answered while teachers are loaded, too."""
+        if self._desk is None:
+            raise Unavailable("the service does not know its teachers yet", retry_after_s=1.0)
         return wire.teacher_status_to_proto(visible_to(call.identity, await self._desk.status()))
 
     async def drain(self, request: teacher_pb2.DrainRequest, call: Call) -> teacher_pb2.DrainReply:

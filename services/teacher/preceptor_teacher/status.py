@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from prometheus_client.registry import Collector
-
 from preceptor.errors import PreceptorError
 from preceptor.queue import FlowView, Queue
 from preceptor.types import EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
@@ -22,6 +20,7 @@ from preceptor_serving.scheduler.estimate import FlowStanding
 from preceptor_serving.scheduler.types import FlowKey
 from preceptor_serving.service import ServiceContext
 from preceptor_teacher.pool import EnginePool
+from preceptor_teacher.standings import Standings, by_engine
 
 FRESH_S = 2.0
 LOOK_S = 3.0  # for one look at the durable door
@@ -46,8 +45,10 @@ class StatusDesk:
         worker: str,
         context: ServiceContext,
         queue: Queue | None,
+        standings: Standings,
     ) -> None:
         self._pools = pools
+        self._standings = standings
         self._names = names
         self._worker = worker
         self._lifecycle = context.lifecycle
@@ -80,11 +81,12 @@ class StatusDesk:
             flows=tuple(self.flows()),
             queues=self.queues,
             reasons=now.reasons,
+            standings=tuple(self._standings),
         )
 
     def engines(self) -> Iterator[EngineStatus]:
         """One for each teacher of this process. An engine without a process of its own is up as long as this one is."""
-        up, restarts = _by_engine(self._meters.engine_up), _by_engine(self._meters.engine_restarts)
+        up, restarts = by_engine(self._meters.engine_up), by_engine(self._meters.engine_restarts)
         for name, pool in self._pools.items():
             yield EngineStatus(
                 teacher=name,
@@ -124,11 +126,6 @@ class StatusDesk:
                     found = [view for name in self._names() for view in await self._queue.describe_flows(name)]
                 self.queues = tuple(map(_queue_status, found))
             self._looked_s = loop.time()
-
-
-def _by_engine(meter: Collector) -> dict[str, float]:
-    """Engine -> value."""
-    return {sample.labels["engine"]: sample.value for family in meter.collect() for sample in family.samples}
 
 
 def visible_to(identity: Identity, status: TeacherStatus) -> TeacherStatus:

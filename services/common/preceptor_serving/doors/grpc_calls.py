@@ -88,7 +88,7 @@ class _Endpoint:
     def _admitted(self, context: Context) -> Generator[Call]:
         headers = _text_metadata(context)
         arrival = Arrival(Door.GRPC, self._name, headers, timeout_s=context.time_remaining())
-        with self._frame.admit(arrival, self._rpc.scope) as call:
+        with self._frame.admit(arrival, self._rpc.scope, always=self._rpc.always) as call:
             context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id),))
             yield call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -27,12 +28,14 @@ class EngineHost:
     def __init__(self, spec: EngineSpec, policy: HostPolicy = HostPolicy(), on_health: OnHealth = ignore_health) -> None:  # noqa: B008
         self.spec, self.policy = spec, policy
         self.restarts = 0
+        self.starting = False
         self._on_health = on_health
         self._process: EngineProcess | None = None
         self._up = asyncio.Event()
         self._why_down = "not started"
         self._failures = 0
         self._up_since = 0.0
+        self._heard_at: float | None = None  # from the process that ended last
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -45,8 +48,14 @@ class EngineHost:
         """The child's process id while it is up."""
         return self._process.pid if self._process else None
 
+    @property
+    def heard_s(self) -> float | None:
+        """How long ago the engine's process last answered, heartbeats included; None before its first answer."""
+        heard_at = self._process.heard_at if self._process else self._heard_at
+        return None if heard_at is None else time.monotonic() - heard_at
+
     async def start(self) -> None:
-        self._came_up(await EngineProcess.spawn(self.spec, self.policy))
+        await self._spawn()
         self._keeper = asyncio.create_task(self._keep(), name=f"engine-{self.spec.name}-keeper")
 
     async def call(self, method: str, request: bytes, *, timeout_s: float) -> bytes:
@@ -94,9 +103,16 @@ class EngineHost:
             await asyncio.sleep(self.policy.backoff_s(self._failures))
             self.restarts += 1
             try:
-                self._came_up(await EngineProcess.spawn(self.spec, self.policy))
+                await self._spawn()
             except Exception as error:  # a keeper that ends would leave the engine down for ever
                 self._went_down(f"could not be restarted: {error}")
+
+    async def _spawn(self) -> None:
+        self.starting = True
+        try:
+            self._came_up(await EngineProcess.spawn(self.spec, self.policy))
+        finally:
+            self.starting = False
 
     def _came_up(self, process: EngineProcess) -> None:
         self._process = process
@@ -109,6 +125,7 @@ class EngineHost:
     def _ended(self, process: EngineProcess, why: str) -> None:
         """Runs before the callers that were waiting, so that none of them meets the dead process again."""
         if self._process is process:
+            self._heard_at = process.heard_at
             lived_s = asyncio.get_running_loop().time() - self._up_since
             self._failures = 0 if lived_s > self.policy.stable_s else self._failures
             self._went_down(why)

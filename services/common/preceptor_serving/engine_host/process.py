@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ class EngineProcess:
         self._calls: dict[int, asyncio.Queue[Answer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._logs = asyncio.create_task(forward_lines(process, spec.name), name=f"engine-{spec.name}-logs")
-        self._heard_at = asyncio.get_running_loop().time()
+        self.heard_at = time.monotonic()
         self._blame = ""
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -110,12 +111,13 @@ class EngineProcess:
             raise _error_in(frame)
         if frame.kind is not Kind.READY:
             raise Corrupt("the engine's process did not say READY", field="kind", value=frame.kind.name)
+        self.heard_at = time.monotonic()
 
     async def _read(self) -> None:
         """Hands frames to their calls until the process is gone; then fails whoever still waits."""
         try:
             while (frame := await read_frame(self._reader)) is not None:
-                self._heard_at = asyncio.get_running_loop().time()
+                self.heard_at = time.monotonic()
                 self._hand_over(frame)
         except Exception as error:  # whatever it is, callers wait for this loop: they must hear of its end
             self.kill(f"broke the protocol: {error}")
@@ -133,12 +135,11 @@ class EngineProcess:
 
     async def _watch(self) -> None:
         """Heartbeats; a process that answers none of them for too long is killed."""
-        loop = asyncio.get_running_loop()
         while not self.ended.done():
             with contextlib.suppress(ConnectionError):
                 await self._send(Frame(Kind.PING))
             await asyncio.sleep(self._policy.heartbeat_s)
-            if loop.time() - self._heard_at > self._policy.heartbeat_timeout_s:
+            if time.monotonic() - self.heard_at > self._policy.heartbeat_timeout_s:
                 self.kill(f"answered no heartbeat for {self._policy.heartbeat_timeout_s:g} s")
                 return
 

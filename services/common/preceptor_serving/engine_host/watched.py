@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.host import EngineHost, OnHealth
 from preceptor_serving.engine_host.policy import HostPolicy
@@ -11,7 +13,10 @@ from preceptor_serving.service import ServiceContext
 def watched_host(spec: EngineSpec, policy: HostPolicy, context: ServiceContext, *, blocks: bool = True) -> EngineHost:
     """A host that is not started yet. `blocks`: without this engine the service answers nothing."""
     host = EngineHost(spec, policy, _reporter(spec.name, context, blocks=blocks))
-    context.meters.engine_calls.labels(spec.name).set_function(lambda: host.open_calls)
+    meters = context.meters
+    meters.engine_calls.labels(spec.name).set_function(lambda: host.open_calls)
+    meters.engine_starting.labels(spec.name).set_function(lambda: host.starting)
+    meters.engine_heard.labels(spec.name).set_function(lambda: math.nan if host.heard_s is None else host.heard_s)
     return host
 
 

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from preceptor_teacher.service import TeacherService
 
 
+class StandingAnswer(BaseModel):
+    """Where one teacher is in its life, and when its engine's process last answered."""
+
+    teacher: str
+    state: str
+    heard_s: float | None
+
+
 class StatusAnswer(BaseModel):
     """All of it."""
 
@@ -31,6 +39,7 @@ class StatusAnswer(BaseModel):
     flows: list[FlowStatus]
     queues: list[QueueStatus]
     teachers: list[dict[str, object]]
+    standings: list[StandingAnswer]
 
 
 def status_router(service: TeacherService) -> APIRouter:
@@ -38,7 +47,7 @@ def status_router(service: TeacherService) -> APIRouter:
     router = door_router()
 
     @router.get("/v1/status", response_model=StatusAnswer, responses={"4XX": {"model": ErrorAnswer}})
-    @needs(Scope.STATUS)
+    @needs(Scope.STATUS, always=True)
     async def status(call: CurrentCall) -> JSONResponse:
         """Engines, queues and what is wrong, for people who look."""
         found = wire.teacher_status_from_proto(await service.status(teacher_pb2.StatusRequest(), call))
@@ -51,6 +60,7 @@ def status_router(service: TeacherService) -> APIRouter:
                 "flows": [asdict(flow) for flow in found.flows],
                 "queues": [asdict(queue) for queue in found.queues],
                 "teachers": [teacher_answer(info) for info in found.teachers],
+                "standings": [{**asdict(one), "state": str(one.state)} for one in found.standings],
             }
         )
 

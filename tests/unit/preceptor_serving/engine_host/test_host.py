@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from preceptor.errors import ConfigurationError, DeadlineExceeded, EngineFailed, Internal, Unsupported
-from preceptor.types import Sequence, Want
+from preceptor.types import Scored, Sequence, Want
 from preceptor_serving.engine_host.channel import EngineSpec
 from preceptor_serving.engine_host.host import EngineHost
 from preceptor_serving.engine_host.policy import HostPolicy
@@ -24,7 +24,7 @@ from preceptor_serving.engines.protocol import ScoreItem
 
 QUICK = HostPolicy(heartbeat_s=0.1, backoff_first_s=0.05, restart_wait_s=30.0, stop_grace_s=0.5)
 CRASH, HANG = 60, 59
-SLOW = {"tokens_per_s": 20.0}
+SLOW: dict[str, object] = {"tokens_per_s": 20.0}
 
 
 class Watched:
@@ -32,12 +32,18 @@ class Watched:
 
     def __init__(self, options: dict[str, object], policy: HostPolicy) -> None:
         self.health: list[str | None] = []
-        self.host = EngineHost(EngineSpec("teacher-a", "fake", options), policy, self.health.append)
+        self.life: list[tuple[bool, bool]] = []  # at each of these moments: starting, heard of
+        self.host = EngineHost(EngineSpec("teacher-a", "fake", options), policy, self._hear)
+
+    def _hear(self, why_down: str | None) -> None:
+        self.health.append(why_down)
+        self.life.append((self.host.starting, self.host.heard_s is not None))
 
     async def score(self, *tokens: int, timeout_s: float = 30.0) -> int:
         """Number of rows."""
         item = ScoreItem(Sequence.of([1], tokens), Want(sampled=True))
         [outcome] = await ScoringClient(self.host).score([item], timeout_s=timeout_s)
+        assert isinstance(outcome, Scored), outcome
         return outcome.rows.count
 
 
@@ -51,7 +57,8 @@ async def started(options: dict[str, object] | None = None, policy: HostPolicy =
         await watched.host.stop()
 
 
-async def ended(pid: int) -> None:
+async def ended(pid: int | None) -> None:
+    assert pid is not None
     async with asyncio.timeout(20):
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -64,12 +71,14 @@ async def test_calls_in_flight_fail_retryably_when_the_process_dies_and_the_next
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(results[2], EngineFailed)
         assert results[2].retryable
-        assert results[2].retry_after_s > 0
+        assert (results[2].retry_after_s or 0.0) > 0
         assert all(isinstance(result, EngineFailed) or result in (1, 2) for result in results)
         assert await engine.score(2) == 1
         assert engine.host.pid != pid
         assert engine.host.restarts == 1
         assert engine.health == [None, "was killed by SIGKILL", None]
+        assert engine.life == [(True, True), (False, True), (True, True)]
+        assert not engine.host.starting
         await ended(pid)
 
 
@@ -85,6 +94,7 @@ async def test_a_call_that_hangs_is_ended_by_its_own_deadline_and_the_engine_by_
 
 async def test_a_process_that_answers_no_heartbeat_is_replaced() -> None:
     async with started(policy=replace(QUICK, heartbeat_timeout_s=0.5)) as engine:
+        assert engine.host.pid is not None
         os.kill(engine.host.pid, signal.SIGSTOP)
         with pytest.raises(EngineFailed, match="no heartbeat"):
             await engine.score(2)
@@ -127,6 +137,7 @@ async def test_an_engine_that_cannot_be_loaded_says_why(engine: str, options: di
     before = _children()
     with pytest.raises(error, match=says):
         await host.start()
+    assert (host.starting, host.heard_s) == (False, None)
     assert _children() <= before
 
 
