@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-import numpy as np
 import torch
 
 from preceptor.recipes import ObjectiveSpec
+from preceptor_student.accumulate import Accumulator, StepFacts
 from preceptor_student.batch import Item
 from preceptor_student.gradients import TermGradients
-from preceptor_student.monitors import Means, item_means, watch_rows
+from preceptor_student.monitors import item_means
 from preceptor_student.optimizer import Updater
 from preceptor_student.policy import Policy
-from preceptor_student.preferences import Settled, settle, surrogate
-from preceptor_student.reading import read_student
+from preceptor_student.preferences import settle
 from preceptor_student.share import ALONE, Share
-from preceptor_student.term_loss import term_batch, term_loss
 from preceptor_student.terms import PreparedStep, bind, prepare
-from preceptor_student.wholes import HeadOf, Wholes, wholes_from
+from preceptor_student.wholes import HeadOf, wholes_from
 
 OF_GRADIENTS = (".gradient_norm", ".gradient_share")
 
@@ -84,86 +82,19 @@ def losses_of(
     items = [item for batch in micro_batches for item in batch]
     prepared = prepare(bind(objective, step), items, policy.head_rows, step)
     preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
-    wholes = wholes_from(heads, objective.temperature)
-    means, gradients = Means(), TermGradients(len(prepared.terms))
-    losses = [preferences[place].loss if place in preferences and not share.rank else 0.0 for place in range(len(prepared.terms))]
+    facts = StepFacts(policy, objective.temperature, prepared, wholes_from(heads, objective.temperature), preferences, share)
+    sums = Accumulator(facts)
     starts = list(accumulate(map(len, micro_batches), initial=0))
     for first in range(share.rank, len(micro_batches) + share.rank, share.ranks):
         batch = micro_batches[first] if first < len(micro_batches) else []
-        start = starts[min(first, len(micro_batches))]
-        read = _accumulate(
-            policy, objective.temperature, prepared, wholes, preferences, batch, start, losses, means, gradients, share
-        )
+        read = sums.add(batch, starts[min(first, len(micro_batches))])
         if not read and share.ranks > 1:
-            _go_along(policy, objective.temperature, items[0], gradients)
+            sums.go_along(items[0])
         yield
-    losses = _over_ranks(share, losses, means, gradients)
+    losses = sums.over_ranks()
     metrics = {"loss": sum(losses)}
-    metrics |= _term_metrics(prepared, losses, gradients) | means.means() | item_means(items)
+    metrics |= _term_metrics(prepared, losses, sums.gradients) | sums.means.means() | item_means(items)
     return Outcome(metrics, prepared.valid_rows, prepared.skipped_rows)
-
-
-def _accumulate(
-    policy: Policy,
-    temperature: float,
-    prepared: PreparedStep,
-    wholes: Wholes,
-    preferences: Mapping[int, Settled],
-    batch: Sequence[Item],
-    start: int,
-    losses: list[float],
-    means: Means,
-    gradients: TermGradients,
-    share: Share,
-) -> bool:
-    """Adds one micro-batch's gradient and its part of each term's loss; `start` is its first item in the step.
-
-    Whether there was a row to read.
-    """
-    used = prepared.used_rows[start : start + len(batch)]
-    places = [place for place, rows in enumerate(used) if len(rows)]
-    if not places:
-        return False
-    states_nh = policy.row_states([batch[place] for place in places], [used[place] for place in places])
-    kind = states_nh.new_empty(0, dtype=torch.promote_types(states_nh.dtype, torch.float32))  # losses are never narrower
-    found = (term_batch(index, term, batch, start, used, kind, wholes) for index, term in enumerate(prepared.terms))
-    parts = [one for one in found if one is not None]
-    head = policy.head(temperature)
-    students = iter(read_student(states_nh, head, [lookup for one in parts for lookup in one.lookups]))
-    for one in parts:
-        student, *own = (next(students) for _ in one.lookups)
-        leaf = gradients.leaf(student)
-        if one.index in preferences:
-            loss = surrogate(one, start, leaf, preferences[one.index].coefficients_i)
-        else:
-            loss, rows = term_loss(one, leaf, own)
-            watch_rows(rows, means)
-        losses[one.index] += loss.item()
-        gradients.take(one.index, loss, student, leaf, one.lookup.asked)
-    if share.ranks > 1:
-        gradients.touch(states_nh, head.weight_vh, head.bias_v)
-    gradients.backward()
-    return True
-
-
-def _go_along(policy: Policy, temperature: float, item: Item, gradients: TermGradients) -> None:
-    """A forward and a backward that move nothing: the other ranks gather and sum with this one."""
-    states_nh = policy.row_states([item], [np.arange(1)])
-    head = policy.head(temperature)
-    gradients.touch(states_nh, head.weight_vh, head.bias_v)
-    gradients.backward()
-
-
-def _over_ranks(share: Share, losses: list[float], means: Means, gradients: TermGradients) -> list[float]:
-    """The losses of all ranks, term by term; means and gradients are of all ranks from then on."""
-    if share.ranks == 1:
-        return losses
-    said = share.together([losses, gradients.squares, means.plain()])
-    gradients.squares = [float(sum(column)) for column in zip(*(squares for _, squares, _ in said), strict=True)]
-    for rank, (_, _, plain) in enumerate(said):
-        if rank != share.rank:
-            means.add_plain(plain)
-    return [float(sum(column)) for column in zip(*(one for one, _, _ in said), strict=True)]
 
 
 def _term_metrics(prepared: PreparedStep, losses: Sequence[float], gradients: TermGradients) -> dict[str, float]:
