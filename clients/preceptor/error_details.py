@@ -40,6 +40,21 @@ def error_of(detail: common_pb2.ErrorDetail) -> PreceptorError:
     )
 
 
+def error_body(error: PreceptorError) -> dict[str, object]:
+    """What stands for an error in JSON, whoever writes it."""
+    detail = detail_of(error)
+    return {
+        "code": error.code.value,
+        "message": detail.message,
+        "field": detail.field,
+        "value": detail.value,
+        "limit": detail.limit,
+        "hint": detail.hint,
+        "retry_after_ms": detail.retry_after_ms or None,
+        "queue_position": error.queue_position,
+    }
+
+
 def cut(text: str) -> str:
     """The text, shortened where it would not fit beside the rest."""
     raw = text.encode()

@@ -22,6 +22,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "dlq replay": CommandSpec("preceptor.cli.dlq:replay", "Score again what was given up, from where it was."),
     "dlq show": CommandSpec("preceptor.cli.dlq:show", "One dead letter: the task, the reason, the trace."),
     "doctor": CommandSpec("preceptor.cli.doctor:doctor", "Check this machine: parts, ports, Redis, disk."),
+    "grade": CommandSpec("preceptor.cli.grade:grade", "Verdicts of a teacher that judges, on responses in a file."),
     "keys create": CommandSpec("preceptor_serving.auth.commands:create", "Make an API key; its hash goes into a key file."),
     "keys limit": CommandSpec("preceptor_serving.auth.commands:limit", "Set quotas, weight and bands of a tenant."),
     "keys list": CommandSpec("preceptor_serving.auth.commands:list_keys", "The keys of a key file, without secrets."),

@@ -42,6 +42,11 @@ def parameter(name: str, kind: Any, default: object = Parameter.empty) -> Parame
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
+def text_option(name: str, flag: str, metavar: str, told: str) -> Parameter:
+    """An option of a command that is a text, or unset."""
+    return parameter(name, Annotated[str | None, typer.Option(flag, metavar=metavar, help=told)], None)
+
+
 def _option(knob: Knob) -> Any:
     default = "unset" if knob.default is None else str(knob.default)
     where = f"[{knob.env_names[-1]}; {knob.key}; default: {default}]"

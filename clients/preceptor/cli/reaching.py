@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from preceptor.client.channel import Target
 from preceptor.config import ClientSettings
-from preceptor.errors import DeadlineExceeded, Unavailable
+from preceptor.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from preceptor.logs import configure_logs
+from preceptor.types import Capabilities, ModelInfo
 
 T = TypeVar("T")
 REACH_S = 5.0
@@ -36,3 +37,14 @@ async def reached(what: str, address: str, ask: Callable[[float], Awaitable[T]])
             value=address,
             hint=f"start it (`preceptor up`, `preceptor serve {what}`), or say where it is: --{what} HOST:PORT",
         ) from error
+
+
+def only_teacher(infos: Iterable[ModelInfo], able: Callable[[Capabilities], bool], does: str) -> str:
+    """The name of the one teacher that is able to; which one is asked where there are several."""
+    names = sorted({info.model.name for info in infos if able(info.capabilities)})
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise NotFound(f"no teacher of this service {does}", field="model", hint="`preceptor teachers` lists what it has")
+    listed = ", ".join(names)
+    raise InvalidArgument("which teacher?", field="model", value="unset", limit=listed, hint=f"--model NAME, one of {listed}")

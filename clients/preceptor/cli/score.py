@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from preceptor.cli.options import with_flags
-from preceptor.cli.reaching import quiet_logs, reached, target_of
+from preceptor.cli.reaching import only_teacher, quiet_logs, reached, target_of
 from preceptor.cli.score_options import OPTIONS, Asked, own_names
 from preceptor.client.rollout import AsyncRolloutClient
 from preceptor.client.teacher import AsyncTeacherClient
 from preceptor.config import ClientSettings, load
-from preceptor.errors import InvalidArgument, NotFound
-from preceptor.score_view.asking import Look, Scoring, draw, encode, look_at, only_scorer, render_prompt
+from preceptor.errors import InvalidArgument
+from preceptor.json_lines import lines_of
+from preceptor.score_view.asking import Look, Scoring, draw, encode, look_at, render_prompt
 from preceptor.score_view.lines import COLUMNS, cells, json_rows
 from preceptor.score_view.subject import Subject, read_records
-
-STDIN = "-"
 
 
 def _score(config: Path | None, given: dict[str, Any]) -> None:
@@ -58,7 +56,7 @@ async def _looks(settings: ClientSettings, asked: Asked) -> list[Look]:
     ):
         await reached("rollout", settings.rollout, lambda limit_s: rollout.describe(deadline_s=limit_s))
         infos = await reached("teacher", settings.teacher, lambda limit_s: teacher.describe(deadline_s=limit_s))
-        name = asked.model or only_scorer(infos)
+        name = asked.model or only_teacher(infos, lambda can: can.sampled, "scores tokens")
         subjects = await _subjects(rollout, asked)
         if asked.by == "disagreement":
             _check_student_known(subjects)
@@ -86,13 +84,8 @@ def _check_student_known(subjects: Sequence[Subject]) -> None:
 
 
 def _read(name: str) -> list[Subject]:
-    if name == STDIN:
-        return read_records(sys.stdin, "stdin")
-    try:
-        with Path(name).open(encoding="utf-8") as file:
-            return read_records(file, name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotFound(f"{name} cannot be read: {error}", field="from", value=name) from None
+    with lines_of(name, "from") as (lines, source):
+        return read_records(lines, source)
 
 
 score = with_flags(ClientSettings, _score, OPTIONS)

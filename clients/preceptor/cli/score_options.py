@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self, get_args
 
 import typer
 
-from preceptor.cli.options import Json, parameter
+from preceptor.cli.options import Json, parameter, text_option
 from preceptor.client.rollout import GenerateOptions
 from preceptor.errors import ConfigurationError
 from preceptor.score_view.scale import By
@@ -17,20 +17,16 @@ RUN, SEED, MAX_NEW_TOKENS = "score", 0, 64
 DRAW_FLAGS = ("run", "seed", "max_new_tokens")
 
 
-def _text(name: str, flag: str, metavar: str, told: str) -> Parameter:
-    return parameter(name, Annotated[str | None, typer.Option(flag, metavar=metavar, help=told)], None)
-
-
 def _number(name: str, flag: str, told: str) -> Parameter:
     return parameter(name, Annotated[int | None, typer.Option(flag, help=told)], None)
 
 
 OPTIONS = (
-    _text("prompt", "--prompt", "TEXT", "What a user says."),
+    text_option("prompt", "--prompt", "TEXT", "What a user says."),
     parameter("raw", Annotated[bool, typer.Option("--raw", help="Take the prompt as it stands, past the chat template.")], False),
-    _text("response", "--response", "TEXT", "Score this text; unset: the student answers."),
-    _text("records", "--from", "FILE", 'Ids, one {"context": [...], "response": [...]} a line; - is stdin.'),
-    _text("model", "--model", "NAME", "The teacher, by name or alias; unset: the only one."),
+    text_option("response", "--response", "TEXT", "Score this text; unset: the student answers."),
+    text_option("records", "--from", "FILE", 'Ids, one {"context": [...], "response": [...]} a line; - is stdin.'),
+    text_option("model", "--model", "NAME", "The teacher, by name or alias; unset: the only one."),
     parameter("by", Annotated[str, typer.Option("--by", metavar="|".join(get_args(By)), help="What is coloured.")], "teacher"),
     parameter("top", Annotated[int, typer.Option("--top", metavar="K", help="The teacher's K favourites of each row.")], 0),
     parameter("rows", Annotated[bool, typer.Option("--rows", help="A table of rows below; --top brings it too.")], False),
@@ -39,7 +35,7 @@ OPTIONS = (
         Annotated[float, typer.Option("--temperature", help="Of draw and scores; 0 draws greedily and scores at 1.")],
         1.0,
     ),
-    _text("run", "--run", "NAME", f"Draw from the newest weights that this run published. [default: {RUN}]"),
+    text_option("run", "--run", "NAME", f"Draw from the newest weights that this run published. [default: {RUN}]"),
     _number("seed", "--seed", f"Keys the draw. [default: {SEED}]"),
     _number("max_new_tokens", "--max-new-tokens", f"Longest answer. [default: {MAX_NEW_TOKENS}]"),
     parameter("as_json", Json, False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from preceptor import wire
 from preceptor.error_details import error_of
@@ -12,7 +13,6 @@ from preceptor.errors import Corrupt, PreceptorError
 from preceptor.types import GradeItem, Verdict
 from preceptor_proto.v1 import teacher_pb2
 
-Plain = str | int | float | bool
 Graded = Verdict | PreceptorError
 """What became of one item: an error here is that item's alone."""
 
@@ -22,7 +22,7 @@ class GradeOptions:
     """By which grader the items are judged, and what it is told."""
 
     grader: str = "verbal"
-    parameters: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     job: str = ""
 
 

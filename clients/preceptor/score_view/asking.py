@@ -10,10 +10,10 @@ import numpy as np
 from preceptor import types
 from preceptor.client.rollout import AsyncRolloutClient, FailedRollout, GenerateOptions, Piece, Pieces, Prompt, user_says
 from preceptor.client.teacher import AsyncTeacherClient, ScoreOptions
-from preceptor.errors import Corrupt, InvalidArgument, NotFound, PreceptorError
+from preceptor.errors import Corrupt, PreceptorError
 from preceptor.score_view.subject import Subject
 from preceptor.score_view.text import alone, readable
-from preceptor.types import Ids, ModelInfo, Receipt, Scored, ScoreItem, Validity, Want
+from preceptor.types import Ids, Receipt, Scored, ScoreItem, Validity, Want
 from preceptor.types.scores import F32
 
 
@@ -103,17 +103,6 @@ async def look_at(
         Look(subject.source, "".join(readable(prompt)), _tokens(subject, one, pieces, top), one.receipt)
         for subject, one, prompt, pieces, top in parts
     ]
-
-
-def only_scorer(infos: Iterable[ModelInfo]) -> str:
-    """The name of the one teacher that scores tokens; which one is asked where there are several."""
-    names = sorted({info.model.name for info in infos if info.capabilities.sampled})
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise NotFound("no teacher of this service scores tokens", field="model", hint="`preceptor teachers` lists what it has")
-    listed = ", ".join(names)
-    raise InvalidArgument("which teacher?", field="model", value="unset", limit=listed, hint=f"--model NAME, one of {listed}")
 
 
 def _prompt_ids(subject: Subject) -> Ids:

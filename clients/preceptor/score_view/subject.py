@@ -6,7 +6,6 @@ one only where it is known.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from preceptor.errors import InvalidArgument
-from preceptor.suggest import did_you_mean
+from preceptor.json_lines import json_objects
 from preceptor.types import Sequence, as_ids
 from preceptor.types.scores import F32
 
@@ -32,15 +31,10 @@ class Subject:
 
 def read_records(lines: Iterable[str], source: str) -> list[Subject]:
     """The subjects of a file, each named by its line; empty lines are skipped."""
-    numbered = ((f"{source}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    subjects = [_subject(line, where) for where, line in numbered]
-    if not subjects:
-        raise InvalidArgument(f"{source} has no records", field="from", value=source, limit=">= 1 record")
-    return subjects
+    return [_subject(record, where) for where, record in json_objects(lines, source, FIELDS)]
 
 
-def _subject(line: str, where: str) -> Subject:
-    record = _record(line, where)
+def _subject(record: Mapping[str, Any], where: str) -> Subject:
     context, response = (_ids(record, name, where) for name in ("context", "response"))
     if not len(context):
         raise InvalidArgument(
@@ -50,21 +44,6 @@ def _subject(line: str, where: str) -> Subject:
             limit=">= 1 id",
         )
     return Subject(Sequence.of(context, response), _logprobs(record, len(response), where), where)
-
-
-def _record(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        record: object = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"{where}: no JSON: {error}", field="from", value=where, limit="a JSON object a line") from None
-    if not isinstance(record, dict):
-        raise InvalidArgument(f"{where} is no object", field="from", value=type(record).__name__, limit="a JSON object a line")
-    found = cast(dict[str, Any], record)
-    for name in found:
-        if name not in FIELDS:
-            hint = did_you_mean(name, FIELDS)
-            raise InvalidArgument(f"{where} has a field {name!r}", field=name, value=name, limit=", ".join(FIELDS), hint=hint)
-    return found
 
 
 def _ids(record: Mapping[str, Any], name: str, where: str) -> Any:

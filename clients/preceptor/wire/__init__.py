@@ -1,6 +1,12 @@
 """Messages <-> typed values. Encoding takes trusted values; decoding checks what it reads and names what is wrong."""
 
-from preceptor.wire.grades import grade_item_from_proto, grade_item_to_proto, verdict_from_proto, verdict_to_proto
+from preceptor.wire.grades import (
+    grade_item_from_proto,
+    grade_item_to_proto,
+    verdict_body,
+    verdict_from_proto,
+    verdict_to_proto,
+)
 from preceptor.wire.models import (
     capabilities_from_proto,
     capabilities_to_proto,
@@ -68,6 +74,7 @@ __all__ = [
     "sequence_to_proto",
     "teacher_status_from_proto",
     "teacher_status_to_proto",
+    "verdict_body",
     "verdict_from_proto",
     "verdict_to_proto",
     "want_from_proto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,23 @@ def verdict_from_proto(message: teacher_pb2.Verdict, field: str = "verdict") -> 
         step_ends=step_ends,
         cost_usd=message.cost_usd if message.HasField("cost_usd") else None,
     )
+
+
+def verdict_body(verdict: Verdict) -> dict[str, Any]:
+    """The verdict in JSON, at the REST door and in files; its receipt is left out."""
+    return {
+        "validity": str(verdict.validity),
+        "reward": verdict.reward,
+        "reason": verdict.reason,
+        "critique": verdict.critique,
+        "criteria": [{**asdict(criterion), "validity": str(criterion.validity)} for criterion in verdict.criteria],
+        "step_rewards": [None if math.isnan(one) else one for one in verdict.step_rewards],
+        "step_ends": list(verdict.step_ends),
+        "cost_usd": verdict.cost_usd,
+        "calls": verdict.calls,
+        "prompt_tokens": verdict.prompt_tokens,
+        "completion_tokens": verdict.completion_tokens,
+    }
 
 
 def _criterion_to_proto(criterion: CriterionVerdict) -> teacher_pb2.CriterionVerdict:

@@ -16,11 +16,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from preceptor import limits, wire
-from preceptor.error_details import error_of
+from preceptor.error_details import error_body, error_of
 from preceptor.types import Rollout
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 from preceptor_serving.auth.identity import Scope
-from preceptor_serving.doors.rest_errors import error_body
 from preceptor_serving.doors.rest_routes import CurrentCall, door_router, needs
 from preceptor_serving.frame.call import Call
 

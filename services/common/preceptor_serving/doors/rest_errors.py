@@ -12,7 +12,7 @@ from pydantic import BaseModel, Tag
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
-from preceptor.error_details import detail_of
+from preceptor.error_details import error_body
 from preceptor.errors import Exhausted, InvalidArgument, NotFound, PreceptorError, TooLarge, Unauthenticated
 from preceptor.redaction import redact_text
 from preceptor.suggest import did_you_mean
@@ -52,21 +52,6 @@ class Refused(HTTPException):
     def __init__(self, error: PreceptorError) -> None:
         super().__init__(error.spec.http_status)
         self.error = error
-
-
-def error_body(error: PreceptorError) -> dict[str, object]:
-    """What stands in the JSON of a failed call."""
-    detail = detail_of(error)
-    return {
-        "code": error.code.value,
-        "message": detail.message,
-        "field": detail.field,
-        "value": detail.value,
-        "limit": detail.limit,
-        "hint": detail.hint,
-        "retry_after_ms": detail.retry_after_ms or None,
-        "queue_position": error.queue_position,
-    }
 
 
 def error_response(

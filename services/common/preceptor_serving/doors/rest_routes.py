@@ -22,10 +22,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from preceptor.error_details import error_body
 from preceptor.errors import ConfigurationError, InvalidArgument
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.doors.rest_disconnect import while_connected
-from preceptor_serving.doors.rest_errors import ErrorShape, error_body, from_http, from_validation
+from preceptor_serving.doors.rest_errors import ErrorShape, from_http, from_validation
 from preceptor_serving.doors.rest_intake import SCOPE_KEY, Intake
 from preceptor_serving.doors.rest_json import JsonRequest, check_headers
 from preceptor_serving.frame.call import REQUEST_ID_HEADER, TIMEOUT_HEADER, Arrival, Call, Door

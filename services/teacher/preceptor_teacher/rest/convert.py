@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preceptor import limits, wire
-from preceptor.error_details import error_of
+from preceptor.error_details import error_body, error_of
 from preceptor.types import (
     HiddenDtype,
     IdLogprobs,
@@ -25,7 +25,6 @@ from preceptor.types import (
     Window,
 )
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_serving.doors.rest_errors import error_body
 from preceptor_serving.doors.rest_pieces import listed
 from preceptor_teacher.rest.bodies import ItemBody, ScoreBody, WantBody
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from math import isnan
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from preceptor import limits, wire
-from preceptor.error_details import error_of
+from preceptor.error_details import error_body, error_of
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_serving.doors.rest_errors import error_body
 from preceptor_serving.doors.rest_pieces import listed
 from preceptor_teacher.rest.bodies import Body, ErrorAnswer
 
@@ -113,19 +110,4 @@ def to_grade_answer(reply: teacher_pb2.GradeReply) -> dict[str, Any]:
 def _result(result: teacher_pb2.GradeResult) -> dict[str, Any]:
     if result.WhichOneof("outcome") == "error":
         return {"error": error_body(error_of(result.error))}
-    verdict = wire.verdict_from_proto(result.verdict)
-    return {
-        "verdict": {
-            "validity": str(verdict.validity),
-            "reward": verdict.reward,
-            "reason": verdict.reason,
-            "critique": verdict.critique,
-            "criteria": [{**asdict(criterion), "validity": str(criterion.validity)} for criterion in verdict.criteria],
-            "step_rewards": [None if isnan(one) else one for one in verdict.step_rewards],
-            "step_ends": list(verdict.step_ends),
-            "cost_usd": verdict.cost_usd,
-            "calls": verdict.calls,
-            "prompt_tokens": verdict.prompt_tokens,
-            "completion_tokens": verdict.completion_tokens,
-        }
-    }
+    return {"verdict": wire.verdict_body(wire.verdict_from_proto(result.verdict))}
