@@ -37,6 +37,7 @@ DIALECTS: tuple[tuple[str, str, Apart], ...] = (
     ("GET", "/v1/models/{model}", "service"),
     ("POST", "/v1/completions", "job"),
     ("POST", "/v1/chat/completions", "job"),
+    ("POST", "/v1/messages", "job"),
     ("POST", "/inference/v1/generate", "job"),
     ("POST", "/get_sequence_logprobs/", "job"),
     ("POST", "/generate", "job"),

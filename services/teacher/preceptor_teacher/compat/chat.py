@@ -103,7 +103,8 @@ def find(service: TeacherService, name: str) -> Judge:
 def write(model: str, reply: ChatReply) -> dict[str, Any]:
     """The reply."""
     message = {"role": "assistant", "content": reply.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason or "stop"}
+    reason = "content_filter" if reply.refused else reply.finish_reason or "stop"
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",

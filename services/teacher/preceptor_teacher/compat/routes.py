@@ -15,9 +15,9 @@ from preceptor_serving.doors.rest_errors import ErrorShape
 from preceptor_serving.doors.rest_pieces import json_reply
 from preceptor_serving.doors.rest_routes import ANY_KEY, CurrentCall, door_router, needs, shapes_errors
 from preceptor_serving.frame.frame import Frame
-from preceptor_teacher.compat import chat, completions, generate, sglang, trl
+from preceptor_teacher.compat import chat, completions, generate, messages, sglang, trl
 from preceptor_teacher.compat.asks import ask
-from preceptor_teacher.compat.shapes import openai_error, sglang_error, trl_error
+from preceptor_teacher.compat.shapes import anthropic_error, openai_error, sglang_error, trl_error
 
 if TYPE_CHECKING:
     from preceptor_teacher.service import TeacherService
@@ -81,9 +81,15 @@ def _chat(router: APIRouter, service: TeacherService) -> None:
         """A conversation with a teacher behind an API; teachers that score token ids refuse it."""
         name = request.path_params.get("teacher") or body.model
         judge = chat.find(service, name)
-        messages, max_tokens = chat.read(body)
-        reply = await service.converse(judge, messages, max_tokens, call)
-        return JSONResponse(chat.write(name, reply))
+        said, max_tokens = chat.read(body)
+        return JSONResponse(chat.write(name, await service.converse(judge, said, max_tokens, call)))
+
+    @_post(router, "/v1/messages", anthropic_error, Scope.GRADE)
+    async def message(request: Request, body: messages.MessagesBody, call: CurrentCall) -> Response:
+        """The same in Anthropic's words."""
+        name = request.path_params.get("teacher") or body.model
+        judge = chat.find(service, name)
+        return JSONResponse(messages.write(name, await service.converse(judge, messages.read(body), body.max_tokens, call)))
 
 
 def _vllm(router: APIRouter, service: TeacherService) -> None:

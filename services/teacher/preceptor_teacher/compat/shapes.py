@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from preceptor.error_details import error_body
 from preceptor.errors import PreceptorError
-from preceptor_serving.doors.rest_errors import error_body
 
 TYPES = {
     400: "invalid_request_error",
@@ -14,13 +14,20 @@ TYPES = {
     422: "invalid_request_error",
     429: "rate_limit_error",
 }
+ANTHROPIC_TYPES = {413: "request_too_large", 503: "overloaded_error", 504: "timeout_error"}
 
 
 def openai_error(error: PreceptorError) -> dict[str, object]:
     """OpenAI's and vLLM's: clients show `error.message`, `param` and `code`."""
-    kind = TYPES.get(error.spec.http_status, "server_error" if error.spec.http_status >= 500 else "api_error")
+    kind = _kind(error) or ("server_error" if error.spec.http_status >= 500 else "api_error")
     told = {"message": _sentence(error), "type": kind, "param": error.field or None, "code": error.code.value}
     return {"error": told, **error_body(error)}
+
+
+def anthropic_error(error: PreceptorError) -> dict[str, object]:
+    """Anthropic's: its client tells the kinds apart by the status and shows the whole body."""
+    kind = ANTHROPIC_TYPES.get(error.spec.http_status) or _kind(error) or "api_error"
+    return {"type": "error", "error": {"type": kind, "message": _sentence(error)}, **error_body(error)}
 
 
 def sglang_error(error: PreceptorError) -> dict[str, object]:
@@ -31,6 +38,10 @@ def sglang_error(error: PreceptorError) -> dict[str, object]:
 def trl_error(error: PreceptorError) -> dict[str, object]:
     """FastAPI's own, which TRL's server leaves as it is."""
     return {"detail": _sentence(error), **error_body(error)}
+
+
+def _kind(error: PreceptorError) -> str | None:
+    return TYPES.get(error.spec.http_status)
 
 
 def _sentence(error: PreceptorError) -> str:

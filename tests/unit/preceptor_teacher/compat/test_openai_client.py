@@ -21,7 +21,7 @@ from preceptor_serving.run import RunningService, running
 from preceptor_teacher.api import ApiOptions
 from preceptor_teacher.judges import JudgeSpec
 from preceptor_teacher.service import TeacherService
-from preceptor_teacher.testing import standing_in
+from preceptor_teacher.testing import FaultPlan, standing_in
 from tests.unit.preceptor_teacher.compat.house import close, distribution
 from tests.unit.preceptor_teacher.test_service import inline, spec, teacher
 
@@ -64,14 +64,20 @@ async def test_refusals_arrive_as_the_packages_own_errors():
 
 
 @asynccontextmanager
-async def judged() -> AsyncGenerator[AsyncOpenAI]:
+async def chatting(settings: TeacherSettings | None = None, faults: FaultPlan | None = None) -> AsyncGenerator[RunningService]:
     """A teacher that scores beside one behind an API, whose provider is the bundled stand-in."""
-    async with standing_in(TINY, name="judge") as provider:
+    async with standing_in(TINY, name="judge", faults=faults) as provider:
         options = ApiOptions(base_url=provider.base_url, model="judge", max_reply_tokens=8, private_hosts=("127.0.0.1",))
         judge = JudgeSpec("judge", options, ("tutor",))
         service = TeacherService([spec("fake"), judge], inline)
-        async with running(service, TeacherSettings(grpc_port=0, rest_port=0)) as house, client(house) as api:
-            yield api
+        async with running(service, settings or TeacherSettings(grpc_port=0, rest_port=0)) as house:
+            yield house
+
+
+@asynccontextmanager
+async def judged() -> AsyncGenerator[AsyncOpenAI]:
+    async with chatting() as house, client(house) as api:
+        yield api
 
 
 async def test_a_conversation_reaches_the_teacher_behind_an_api():
@@ -84,6 +90,12 @@ async def test_a_conversation_reaches_the_teacher_behind_an_api():
         assert told.usage is not None
         assert told.usage.completion_tokens <= 4
         assert [model.id async for model in api.models.list()] == ["fake"], "those that score"
+
+
+async def test_a_refusal_of_the_provider_is_one_here():
+    async with chatting(faults=FaultPlan(script=("refusal",))) as house, client(house) as api:
+        told = await api.chat.completions.create(model="judge", messages=[{"role": "user", "content": "?"}], max_tokens=4)
+        assert told.choices[0].finish_reason == "content_filter"
 
 
 @pytest.mark.parametrize(
