@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,14 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What is said of one part of a response, which starts where the one before ends."""
+
+    end_byte: int  # of the response in UTF-8
+    reward: float  # NaN: none
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One request to a judge, and the number that its answer has to carry."""
 
@@ -57,12 +65,14 @@ class Inquiry(Generic[Answer]):
     schema: Callable[[str], Mapping[str, Any]]  # of the number
     read: Callable[[str, str], Answer]  # text and number; raises `NoVerdict`
     guidance: str = ""
+    sample: int = 0  # tells apart what is asked several times to get several answers
 
 
 def question_of(inquiry: Inquiry[Any], *, repair: bool = False, secret: bytes | None = None) -> Question:
     """The question's words. A repair is a new question with new secrets; the unreadable answer is not shown again."""
     texts = (*inquiry.texts.values(), inquiry.guidance)
-    fence = Fence.around(*texts, *(("repair",) if repair else ()), secret=secret)
+    again = (*(("repair",) if repair else ()), *((f"sample {inquiry.sample}",) if inquiry.sample else ()))
+    fence = Fence.around(*texts, *again, secret=secret)
     number = unguessable(NUMBER_BYTES, f"number {fence.token}", texts, secret)
     parts = [inquiry.task]
     if inquiry.guidance:
@@ -105,6 +115,7 @@ def verdict_at(
     reason: str = "",
     critique: str = "",
     criteria: tuple[CriterionVerdict, ...] = (),
+    steps: Sequence[Step] = (),
 ) -> Verdict:
     """A verdict that cost this much."""
     return Verdict(
@@ -116,5 +127,7 @@ def verdict_at(
         prompt_tokens=spent.prompt_tokens,
         completion_tokens=spent.completion_tokens,
         criteria=criteria,
+        step_rewards=tuple(step.reward for step in steps),
+        step_ends=tuple(step.end_byte for step in steps),
         cost_usd=spent.cost_usd,
     )

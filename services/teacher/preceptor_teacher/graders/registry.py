@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from preceptor.errors import InvalidArgument, NotFound, Unsupported
 from preceptor.suggest import did_you_mean
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import critique, exact, math_verify, rubric, verbal
+from preceptor_teacher.graders import chunks, critique, exact, math_verify, rubric, verbal
 from preceptor_teacher.graders.protocol import Grader, GraderSpec, Means
 
 GRADERS: dict[str, GraderSpec] = {
-    spec.name: spec for spec in (critique.SPEC, exact.SPEC, math_verify.SPEC, rubric.SPEC, verbal.SPEC)
+    spec.name: spec for spec in (chunks.SPEC, critique.SPEC, exact.SPEC, math_verify.SPEC, rubric.SPEC, verbal.SPEC)
 }
 """Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name that here."""
 

@@ -7,7 +7,7 @@ import hmac
 import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from preceptor.config.settings import LOOPBACK
 from preceptor_serving.doors.http_server import HttpDoor
 from preceptor_teacher.testing import replies
 from preceptor_teacher.testing.bodies import ChatBody, ChatMessage, CompletionBody, MessagesBody
+from preceptor_teacher.testing.continuing import Continuing, read_continuing
 from preceptor_teacher.testing.dialects import ANTHROPIC, OPENAI, Dialect, key_of
 from preceptor_teacher.testing.faults import FAULTS, FaultPlan, Truth
 from preceptor_teacher.testing.judging import read_judging
@@ -116,17 +117,26 @@ class Provider:
     async def _written(
         self, messages: Sequence[ChatMessage], limit_tokens: int, drawing: Drawing, schema: dict[str, Any] | None
     ) -> Written:
-        """The answer to a conversation: a verdict where one is asked for, else what the model writes, in a schema's shape."""
+        """The answer to a conversation: a verdict or a continuation where one is asked for, else what the model writes, in a
+        schema's shape."""
         ids = self._writer.render([{"role": one.role, "content": one.text} for one in messages])
-        judging = read_judging(messages[-1].text)
-        if judging is None and schema is None:
+        judging, continuing = read_judging(messages[-1].text), read_continuing(messages[-1].text)
+        if judging is None and continuing is None and schema is None:
             return await self._writer.write(ids, limit_tokens, drawing)
-        if judging is not None:
+        if continuing is not None:
+            self.seen["continued"] += 1
+            text = continuing.reply("" if continuing.both else (await self._continued(continuing, drawing)).text)
+        elif judging is not None:
             self.seen["judged"] += 1
             text = judging.reply((await self._own_answer(judging.prompt)).text)
         else:
             text = json.dumps(instance(schema or {}, (await self._writer.write(ids, limit_tokens, drawing)).text))
         return Written(text, len(ids), len(self._writer.encode(text)), finished=True)
+
+    def _continued(self, continuing: Continuing, drawing: Drawing) -> Awaitable[Written]:
+        """How the model goes on behind the beginning of an answer."""
+        ids = self._writer.render([{"role": "user", "content": continuing.prompt}])
+        return self._writer.write(ids + self._writer.encode(continuing.begun), OWN_ANSWER_TOKENS, drawing)
 
     def _own_answer(self, prompt: str) -> asyncio.Future[Written]:
         """What the model itself answers; asked once for each prompt, however many responses are judged."""

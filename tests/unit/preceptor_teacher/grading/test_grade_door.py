@@ -73,13 +73,34 @@ async def test_verdicts_come_in_order_through_grpc_and_rest_and_equal_texts_are_
             assert KEY not in (await http.get("/v1/teachers")).text
 
 
+async def test_steps_and_their_ends_come_through_grpc_and_rest_and_a_shared_beginning_is_paid_once():
+    first, *rest = FIRST.worked.split()
+    text = " ".join([first, "7+7=7", *rest[1:]])
+    items = [GradeItem(FIRST.prompt, text, unsure_at=(0, len(first))), GradeItem(FIRST.prompt, first)]
+    options = GradeOptions(grader="chunks", parameters={"chunk_words": 1, "most_chunks": 2})
+    async with judged() as (house, provider):
+        verdicts = await grade(house, *items, options=options)
+        assert [one.step_rewards[:2] for one in verdicts] == [(1.0, 0.0), (1.0, 0.0)]
+        assert all(one != one for one in verdicts[0].step_rewards[2:]), "nobody was asked about these"
+        assert (verdicts[0].step_ends[0], verdicts[0].step_ends[-2:]) == (len(first), (len(text),) * 2)
+        assert provider.provider.seen["continued"] == sum(one.calls for one in verdicts) == 2
+        said = [{"prompt": one.prompt, "response": one.response, "unsure_at": list(one.unsure_at)} for one in items]
+        body = {"teacher": "judge", "items": said, "grader": "chunks", "parameters": dict(options.parameters)}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", trust_env=False) as http:
+            reply = (await http.post("/v1/grade", json=body, timeout=30)).json()
+        read = [one["verdict"] for one in reply["results"]]
+        assert [one["step_rewards"][:2] for one in read] == [[1.0, 0.0], [1.0, 0.0]]
+        assert read[0]["step_rewards"][2:] == [None] * (len(verdicts[0].step_rewards) - 2)
+        assert [tuple(one["step_ends"]) for one in read] == [one.step_ends for one in verdicts]
+
+
 async def test_a_judge_is_described_and_is_no_scorer():
     async with judged() as (house, _), AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}") as client:
         [info] = await client.describe("critic")
         assert (info.model.name, info.engine, info.capabilities.graders) == (
             "judge",
             "api",
-            ("critique", "rubric", "verbal"),
+            ("chunks", "critique", "rubric", "verbal"),
         )
         assert (info.capabilities.judge, info.capabilities.sampled) == (True, False)
         assert [one.model.name for one in await client.describe()] == ["scorer", "judge"]
