@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,13 @@ def where_and_when() -> dict[str, str]:
     """The machine and the day, which every figure carries."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return {"machine": machine, "date": datetime.now(UTC).date().isoformat()}
+
+
+def commit() -> str:
+    """Of the checkout; ends in `-dirty` where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def write_results(name: str, rows: Sequence[Result], notes: Iterable[str] = ()) -> Path:

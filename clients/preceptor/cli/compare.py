@@ -64,7 +64,7 @@ def _compare(config: Path | None, given: dict[str, Any]) -> None:
 def asked_for(words: Sequence[str], seeds: int, controls: bool) -> Comparison:
     """Words with a `=` are overrides of every recipe."""
     recipes = [Path(word) for word in words if "=" not in word]
-    return Comparison(recipes, seeds, controls, [word for word in words if "=" in word])
+    return Comparison(recipes, seeds, seeds if controls else 0, [word for word in words if "=" in word])
 
 
 compare_recipes = with_flags(ClientSettings, _compare, OPTIONS)

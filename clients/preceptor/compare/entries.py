@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from preceptor.errors import ConfigurationError
@@ -19,8 +19,10 @@ class Comparison:
 
     recipes: Sequence[Path]
     seeds: int
-    with_controls: bool = False
+    control_seeds: int = 0  # the first so many seeds run with their scores permuted, too
     overrides: Sequence[str] = ()
+    own: Mapping[Path, Sequence[str]] = field(default_factory=dict[Path, Sequence[str]])
+    """Further overrides of single recipes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def entries_of(asked: Comparison) -> Iterator[Entry]:
         )
     for seed in range(asked.seeds):
         for recipe in asked.recipes:
-            plain = Entry(recipe, seed, overrides=asked.overrides)
+            plain = Entry(recipe, seed, overrides=(*asked.overrides, *asked.own.get(recipe, ())))
             yield plain
-            if asked.with_controls and any(plan.want or plan.grading for plan in plain.plan().compiled.teachers.values()):
-                yield Entry(recipe, seed, "permute_scores", asked.overrides)
+            if seed < asked.control_seeds and any(plan.want or plan.grading for plan in plain.plan().compiled.teachers.values()):
+                yield replace(plain, control="permute_scores")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,16 @@ def recipes(tmp_path: Path) -> list[Path]:
 
 
 def test_every_recipe_runs_under_every_seed_and_its_control_beside_it(recipes: list[Path]) -> None:
-    asked = Comparison(recipes, 2, with_controls=True, overrides=["schedule.steps=1"])
+    asked = Comparison(recipes, 2, control_seeds=2, overrides=["schedule.steps=1"])
     names = [entry.name for entry in entries_of(asked)]
     seed_0 = ["one.seed-0", "one.permuted.seed-0", "two.seed-0", "two.permuted.seed-0"]
     assert names == [*seed_0, *(name.replace("-0", "-1") for name in seed_0)]
     plan = list(entries_of(asked))[-1].plan()
     assert (plan.seed, plan.steps, plan.control) == (1, 1, "permute_scores")
+    fewer = [entry.name for entry in entries_of(replace(asked, control_seeds=1))]
+    assert fewer == [*seed_0, "one.seed-1", "two.seed-1"]
+    longer = replace(asked, own={recipes[1]: ["schedule.steps=2"]})
+    assert {(entry.recipe.stem, entry.plan().steps) for entry in entries_of(longer)} == {("one", 1), ("two", 2)}
 
 
 def test_files_of_one_name_and_recipes_that_are_never_evaluated_are_refused(recipes: list[Path]) -> None:
@@ -139,7 +144,7 @@ async def test_a_comparison_goes_on_where_it_was_and_says_what_failed(recipes: l
         if len(opened) - 1 in away:
             raise Unavailable("the model cannot be read")
         async with world.working():
-            yield Ports(world.rollout, world.student, world.teacher, world.queue)
+            yield Ports(world.rollout, world.student, world.teacher, world.queue)  # pyright: ignore[reportArgumentType]
 
     asked, seen = Comparison(recipes, 2), []
 
