@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,6 +24,11 @@ from preceptor_rollout.stops import Decode, StopRules
 
 LEARNING_RATE = 1e-6
 MICRO_BATCH_TOKENS = 16_384
+Signal = str | Mapping[str, object]
+LISTS: Signal = {"op": "support", "params": {"teacher_topk": 64, "student_topk": 64}}
+"""Both sides' top 64, the drawn token and the tail."""
+WHOLE: Signal = "hidden"
+"""Every token, as TRL has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,8 @@ class Measured:
     tokens: list[int]
 
 
-def recipe(prompts: Path, steps: int, **schedule: object) -> CompiledRecipe:
-    """Reverse KL on both sides' top 64, the drawn token and the tail, in packed rows."""
-    signal = {"op": "support", "params": {"teacher_topk": 64, "student_topk": 64}}
+def recipe(prompts: Path, steps: int, signal: Signal = LISTS, **schedule: object) -> CompiledRecipe:
+    """Reverse KL in packed rows."""
     values = {
         "version": 1,
         "name": "bench-step",
@@ -60,9 +64,10 @@ def recipe(prompts: Path, steps: int, **schedule: object) -> CompiledRecipe:
 
 
 async def steps_inline(
-    student: Path, teacher: Path, prompts: Path, runs: Path, lengths: Sequence[Sequence[int]], threads: int
+    pair: tuple[Path, Path], prompts: Path, runs: Path, lengths: Sequence[Sequence[int]], threads: int, signal: Signal
 ) -> Measured:
     """Every step of a run; the time of the first begins when everything is loaded."""
+    student, teacher = pair
     environ = {
         "PRECEPTOR_TEACHER_TEACHERS_FILE": str(_teachers_file(runs, teacher, threads)),
         "PRECEPTOR_ROLLOUT_MODEL": f"student={student}",
@@ -70,8 +75,9 @@ async def steps_inline(
         "PRECEPTOR_TEACHER_SCORE_CACHE_MEMORY_BYTES": "0",
         "PRECEPTOR_ROLLOUT_THREADS": str(threads),
         "PRECEPTOR_STUDENT_THREADS": str(threads),
+        "PRECEPTOR_STUDENT_TEACHER_HEADS": str(teacher),
     }
-    made = recipe(prompts, len(lengths))
+    made = recipe(prompts, len(lengths), signal)
     plan = RunPlan("bench", "local", made, training_prompts(made.recipe))
     with lengths_of_rollouts(lengths):
         async with in_this_process(ClientSettings(), runs, environ=environ) as ports:
@@ -127,7 +133,7 @@ class Scripted(StopRules):
 
     source: Lengths = field(kw_only=True)
 
-    def ends(self, ids: Sequence[int], decode: Decode) -> FinishReason | None:
+    def ends(self, ids: Sequence[int], decode: Decode, first_row: int = 0) -> FinishReason | None:
         if len(ids) == 1:
             self.source.given[id(ids)] = self.source.lengths.pop(0)
         return FinishReason.LENGTH if len(ids) >= self.source.given[id(ids)] else None

@@ -9,6 +9,7 @@ from statistics import median
 
 from benchmarks.scoring.house import NO_SCORE_CACHE, running, teacher_plan
 from benchmarks.step.ours import Measured, recipe, watched
+from benchmarks.step.parts import Part
 from preceptor.learner import Learner, RunFolder, RunPlan, training_prompts
 from preceptor.learner.connect import connected
 from preceptor.local.child import ChildSpec
@@ -19,11 +20,19 @@ DRAWS = "rollout"
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Median seconds of a step: one stage after the other, side by side, and each group alone."""
+    """Median seconds of a step: one stage after the other, side by side, and each group alone.
+
+    The first step of either run warms up. Side by side the last has nothing to draw for a step after it, so it is not counted.
+    """
 
     in_turn_s: float
     side_by_side_s: float
     drawing_s: float
+
+    @classmethod
+    def of(cls, in_turn: Part, side_by_side: Part) -> Overlap:
+        """From the steps of both runs, three of each at least."""
+        return cls(median(in_turn["seconds"][1:]), median(side_by_side["seconds"][1:-1]), median(in_turn["drawing"][1:]))
 
     @property
     def rest_s(self) -> float:
@@ -40,15 +49,8 @@ class Overlap:
         return self.in_turn_s / self.side_by_side_s / self.best_speedup
 
 
-async def overlap(root: Path, student: Path, teacher: Path, prompts: Path, steps: int, skipped: int) -> Overlap:
-    """The same steps twice: staleness 0, and staleness 1."""
-    in_turn = await _run(root / "turn", student, teacher, prompts, steps, 0)
-    beside = await _run(root / "beside", student, teacher, prompts, steps, 1)
-    drawing = median(stages["generate"] for stages in in_turn.stages[skipped:])
-    return Overlap(median(in_turn.seconds[skipped:]), median(beside.seconds[skipped:]), drawing)
-
-
-async def _run(root: Path, student: Path, teacher: Path, prompts: Path, steps: int, staleness: int) -> Measured:
+async def steps_on_two_cores(root: Path, student: Path, teacher: Path, prompts: Path, steps: int, staleness: int) -> Measured:
+    """One run; the services are started for it."""
     plans = [
         teacher_plan(root, {"folder": str(teacher)}, flags=NO_SCORE_CACHE),
         ServicePlan(DRAWS, "rollout", f"student={student}"),

@@ -53,11 +53,12 @@ def main(job: str, out: str) -> None:
     model: Any
     model, teacher = (AutoModelForCausalLM.from_pretrained(told[name], dtype=torch.float32) for name in ("student", "teacher"))
     tokens = iter(told["lengths"])
-    generate, drawn = model.generate, []
+    generate, drawn, read = model.generate, [], []
 
-    def scripted(*args: object, **named: object) -> torch.Tensor:
+    def scripted(*args: Any, **named: Any) -> torch.Tensor:
         lengths = next(tokens)
         drawn.append(sum(lengths))
+        read.append(int(named["attention_mask"].sum()))
         return generate(*args, logits_processor=[Ends(lengths, model.generation_config.eos_token_id)], **named)
 
     model.generate = scripted
@@ -91,7 +92,7 @@ def main(job: str, out: str) -> None:
         processing_class=AutoTokenizer.from_pretrained(told["student"]),
     )  # fmt: skip
     trainer.train()
-    Path(out).write_text(json.dumps({"seconds": clock.seconds, "tokens": drawn}))
+    Path(out).write_text(json.dumps({"seconds": clock.seconds, "tokens": drawn, "prompt_tokens": read}))
 
 
 if __name__ == "__main__":

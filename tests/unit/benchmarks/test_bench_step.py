@@ -7,9 +7,11 @@ from statistics import median
 import numpy as np
 import pytest
 
+from benchmarks.bench_step import ACCUMULATE, Bench, step_results, turns_of
 from benchmarks.step import cases
 from benchmarks.step.ours import lengths_of_rollouts, recipe
 from benchmarks.step.overlap import Overlap
+from benchmarks.step.parts import Parts
 from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import growth
 
@@ -33,7 +35,7 @@ def test_sequences_end_at_the_lengths_in_the_order_of_their_batch():
                 for place, row in enumerate(rows):
                     if not took[place]:
                         row.append(1)  # an EOS id, which must not end it
-                        took[place] = len(row) if rules.ends(row, str) is not None else 0
+                        took[place] = len(row) if rules.ends(row, str, 0) is not None else 0
             ended.append(took)
     assert ended == [[2, 1], [3, 1]]
 
@@ -51,3 +53,54 @@ def test_our_step_is_the_documented_one(tmp_path):
     assert compiled.recipe.schedule.prompts_per_step == cases.PROMPTS == 32
     assert compiled.recipe.training.layout == "packed"
     assert compiled.recipe.schedule.publish_every_steps == 1
+
+
+def test_of_both_runs_only_steps_with_something_beside_them_count():
+    in_turn = {"seconds": [99.0, 10.0, 10.0], "drawing": [99.0, 6.0, 6.0]}
+    found = Overlap.of(in_turn, {"seconds": [99.0, 6.0, 1.0]})
+    assert (found.in_turn_s, found.side_by_side_s, found.drawing_s) == (10.0, 6.0, 6.0)
+
+
+SECONDS = {"ours": 2.0, "ours-whole": 4.0, "trl-1": 9.0, "trl-4": 8.0}
+
+
+class Pretended(Bench):
+    """Sides that take what they are told to, and say when they were asked."""
+
+    def sides(self):
+        def run(name):
+            asked.append(name)
+            seconds = SECONDS[name.split("-", 2)[2]]
+            return {"seconds": [99.0, seconds, seconds], "drawing": [1.0] * 3, "tokens": [5.0] * 3}
+
+        return dict.fromkeys(SECONDS, run)
+
+
+asked: list[str] = []
+
+
+@pytest.fixture
+def bench(tmp_path):
+    asked.clear()
+    return Pretended(tmp_path, (tmp_path, tmp_path), tmp_path, [[1]] * 3, 1)
+
+
+def test_the_opponent_runs_at_its_better_setting_turn_by_turn_in_alternating_order(bench):
+    turns = turns_of(bench, Parts(None), 2)
+    first, second = [f"turn-0-{name}" for name in SECONDS], ["turn-1-trl-4", "turn-1-ours-whole", "turn-1-ours"]
+    assert asked == [*first, *second]
+    assert len(ACCUMULATE) == 2
+    assert [(row.id, row.value) for row in step_results(turns, 1)] == [("P8.step", 4.0), ("P8.step.whole", 2.0)]
+
+
+def test_a_bench_that_was_stopped_goes_on_at_the_same_commit_alone(bench, tmp_path):
+    def again(commit, options="3"):
+        asked.clear()
+        return turns_of(bench, Parts.of(tmp_path, commit, options), 1), len(asked)
+
+    first, count = again("abc")
+    assert count == 4
+    next((tmp_path / "abc-3").glob("*trl-1*")).unlink()
+    assert again("abc") == (first, 1)
+    assert [again("abd")[1], again("abc", "4")[1]] == [4, 4]
+    assert [again("abc-dirty")[1], again("abc-dirty")[1], again("unknown")[1]] == [4, 4, 4]
