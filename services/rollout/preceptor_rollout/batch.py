@@ -1,9 +1,10 @@
 """Who runs in a unit, and who waits: sequences that ended make room for others of the unit.
 
-What runs is at most `batch_tokens` tokens of cache, everyone counted at the length that the longest may reach. A sequence that
-ended keeps its place until an eighth of the batch has ended, so that a pass over new prompts pays; where nobody waits, until
-half has. In deterministic mode the batch keeps the shape of its start until its last sequence ends: those that ended keep
-stepping, unread, so that no token depends on when its neighbours end.
+What runs is at most `batch_tokens` tokens of cache, everyone counted at the length that the longest may reach. Beside it one
+prompt is kept where only some of its samples have begun, so that the others need not read it again. A sequence that ended keeps
+its place until an eighth of the batch has ended, so that a pass over new prompts pays; where nobody waits, until half has. In
+deterministic mode the batch keeps the shape of its start until its last sequence ends: those that ended keep stepping, unread,
+so that no token depends on when its neighbours end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from preceptor.types import Ids
 from preceptor_rollout.chunks import Stretch
-from preceptor_rollout.decoding import Decoder
+from preceptor_rollout.decoding import Decoder, Prefix
 from preceptor_rollout.guide import Row
 
 REFILL = 8  # one in so many has ended: others take their places
@@ -50,11 +51,20 @@ class Grown(Row):
         return stretch
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A group of which some run or have ended, and some wait."""
+
+    context: Ids
+    prefix: Prefix
+
+
 class Batch:
     """The sequences of a unit. `rows` are those that run, in the order of the logits."""
 
     def __init__(self, model: Any, rows: Sequence[Grown], max_new_tokens: int, batch_tokens: int, *, fixed: bool) -> None:
         self.rows: list[Grown] = []
+        self._begun: Begun | None = None
         self._waiting = deque(rows)
         self._model, self._decoder = model, Decoder(model)
         self._max_new_tokens, self._batch_tokens, self._fixed = max_new_tokens, batch_tokens, fixed
@@ -110,7 +120,20 @@ class Batch:
         return len(row.context) + self._max_new_tokens
 
     def _join(self, entering: Sequence[Grown]) -> Tensor:
-        """Neighbours with one context are read once."""
+        """Neighbours with one context are read once, whether they join together or one after the other."""
         groups = [list(group) for _, group in groupby(entering, key=lambda row: id(row.context))]
+        parts: list[Tensor] = []
+        if self._begun is not None and groups and groups[0][0].context is self._begun.context:
+            parts.append(self._decoder.join_from(self._begun.prefix, len(groups.pop(0))))
+        if groups:
+            parts.append(self._decoder.join([group[0].context for group in groups], [len(group) for group in groups]))
+            self._begun = self._kept(entering[-1], parts[-1])
         self.rows += entering
-        return self._decoder.join([group[0].context for group in groups], [len(group) for group in groups])
+        return torch.cat(parts)
+
+    def _kept(self, last: Grown, logits_bv: Tensor) -> Begun | None:
+        """Of the context that was read last, if somebody waits with it."""
+        if not self._waiting or self._waiting[0].context is not last.context:
+            return None
+        prefix = self._decoder.prefix(logits_bv)
+        return None if prefix is None else Begun(last.context, prefix)

@@ -6,19 +6,36 @@ Each prompt is read once; its keys and values are then repeated for its samples.
 stand. Shorter ones are padded on the left, where a mask hides the padding and positions are counted without it, so that all
 sequences grow on the right together; that changes a log-probability by rounding only (bar N1), never by what is padded. So a
 sequence can join others at any time: whichever side is shorter is padded. Columns that are padding for everyone are cut off.
+Samples that join later than others of their prompt begin from what was kept of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from preceptor.types import Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A prompt that was read, for samples of it that have not begun."""
+
+    states: list[tuple[Tensor, Tensor]]  # keys and values of each layer, [1, heads, w, d], without padding
+    logits_1v: Tensor
+
+    def repeated(self, samples: int) -> DynamicCache:
+        """As the cache of so many sequences."""
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(self.states):
+            cache.update(keys.expand(samples, -1, -1, -1), values.expand(samples, -1, -1, -1), layer)
+        return cache
 
 
 class Decoder:
@@ -34,7 +51,11 @@ class Decoder:
     @property
     def takes_more(self) -> bool:
         """Whether sequences can join those that run: a layer that keeps a window or a state of its own has no left to pad."""
-        return self._cache is None or all(type(layer) is DynamicLayer for layer in self._cache.layers)
+        return self._cache is None or self._is_plain
+
+    @property
+    def _is_plain(self) -> bool:
+        return all(type(layer) is DynamicLayer for layer in self._cache.layers)
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Ids], samples: Sequence[int]) -> Tensor:
@@ -49,6 +70,23 @@ class Decoder:
         out.past_key_values.batch_select_indices(prompt_of_b.to(self._device))
         self._append(out.past_key_values, lengths_p[prompt_of_b], width)
         return out.logits[:, -1][prompt_of_b.to(self._device)]
+
+    @torch.inference_mode()
+    def prefix(self, logits_bv: Tensor) -> Prefix | None:
+        """Of the sequence that joined last, right after it did and from the logits that it got; None: it cannot be kept."""
+        if not self._is_plain:
+            return None
+        length = int(self._lengths_b[-1])
+        last = [(layer.keys[-1:, :, -length:].clone(), layer.values[-1:, :, -length:].clone()) for layer in self._cache.layers]
+        return Prefix(last, logits_bv[-1:].clone())
+
+    @torch.inference_mode()
+    def join_from(self, prefix: Prefix, samples: int) -> Tensor:
+        """Logits [b, v] of the first token of more samples of a prompt that was read before."""
+        cache = prefix.repeated(samples)
+        width = cache.get_seq_length()
+        self._append(cache, torch.full((samples,), width), width)
+        return prefix.logits_1v.expand(samples, -1)
 
     @torch.inference_mode()
     def next(self, ids_b: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from preceptor import wire
 from preceptor.errors import Corrupt
-from preceptor.types import FinishReason
+from preceptor.types import FinishReason, Ids
 from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 from preceptor_rollout.batch import Batch, Grown
 from preceptor_rollout.chunks import Chunk, chunk_of
@@ -90,10 +90,13 @@ class Growth:
 
 
 def grown_of(request: rollout_pb2.GenerateRequest) -> Iterator[Grown]:
-    """Every sequence of a request before its first token. A policy's teacher may read another context before the response."""
-    rollouts = rollouts_of(request)
+    """Every sequence of a request before its first token. A policy's teacher may read another context before the response.
+
+    Equal contexts are one array, so that whoever runs them sees that they are.
+    """
+    rollouts, contexts = rollouts_of(request), dict[bytes, Ids]()
     for prompt in request.prompts:
-        context = wire.ids_from_proto(prompt.context)
+        context = contexts.setdefault(prompt.context.u32le, wire.ids_from_proto(prompt.context))
         taught = wire.ids_from_proto(prompt.teacher_context) if prompt.HasField("teacher_context") else context
         for _ in range(prompt.samples):
             yield Grown(rollout=next(rollouts), teacher_context=taught, first_row=prompt.first_row, context=context)

@@ -23,7 +23,7 @@ Passes = list[tuple[int, int]]
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     seen: Passes = []
-    for name in ("join", "next"):
+    for name in ("join", "join_from", "next"):
         monkeypatch.setattr(decoding.Decoder, name, _watched(getattr(decoding.Decoder, name), seen))
     return seen
 
@@ -89,6 +89,43 @@ def test_places_are_taken_again_while_others_run(passes: Passes):
     joined = [rows for (fewer, _), (rows, _) in pairwise(after) if rows > fewer]
     assert max(joined) == 6
     assert len(joined) > len(before) // LONGEST, "sequences joined others, not only a batch that had ended"
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of every prompt that the model has read."""
+    seen: list[int] = []
+    join = decoding.Decoder.join
+
+    def watched(self: decoding.Decoder, prompts, samples):
+        model, forward = self._model, self._model.forward
+
+        def counted(input_ids, attention_mask=None, **given):
+            mask = np.ones(input_ids.shape) if attention_mask is None else attention_mask.numpy()
+            seen.extend(mask.sum(-1).astype(int).tolist())
+            return forward(input_ids=input_ids, attention_mask=attention_mask, **given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(model, "forward", counted)
+            return join(self, prompts, samples)
+
+    monkeypatch.setattr(decoding.Decoder, "join", watched)
+    return seen
+
+
+@pytest.mark.parametrize("places", [3, 8])
+def test_a_prompt_is_read_once_though_its_samples_begin_at_different_times(read: list[int], passes: Passes, places: int):
+    """Eight samples of each prompt: where three run at a time, every group is cut into parts; where eight do, it is split."""
+    free = draw(engine_over(), asked(PROMPTS, 8))
+    read.clear()
+    passes.clear()
+    together = draw(engine_over(batch_tokens=places * LONGEST), asked(PROMPTS, 8), size=UnitSize(places * LONGEST, 100))
+    assert {name: bits(one)[0] for name, one in together.items()} == {name: bits(one)[0] for name, one in free.items()}
+    for name, one in together.items():
+        for ours, theirs in zip(_columns(one), _columns(free[name]), strict=True):
+            assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() <= N1
+    assert max(rows * width for rows, width in passes) <= places * LONGEST
+    assert sorted(read) == sorted(map(len, PROMPTS.values()))
 
 
 def test_where_a_layer_cannot_be_padded_those_that_wait_begin_when_all_have_ended(
