@@ -150,7 +150,11 @@ bench-streaming: install ## What the queue costs, and scoring while rollouts gro
 
 .PHONY: bench-step
 bench-step: install ## One step of distillation against TRL's, in an environment of its own, and what staleness 1 gains
-	$(RUN) benchmarks.bench_step
+	$(RUN) benchmarks.bench_step $(BENCH_ARGS)
+
+.PHONY: bench-refill
+bench-refill: install ## What it gains that sequences take the places of those that ended, on the hf rollout engine
+	$(RUN) benchmarks.bench_refill
 
 .PHONY: bench-scoring
 bench-scoring: install ## What a teacher's doors and its readout cost, in time and memory
