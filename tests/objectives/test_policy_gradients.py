@@ -334,6 +334,13 @@ def test_against_the_group_they_have_a_share_of_it():
     torch.testing.assert_close(got, expected_reward_gradient(here), **EXACT)
 
 
+def test_an_environments_reward_trains_as_a_judges_does():
+    here = world(12, length=2)
+    played = {key: value for key, value in judged_term(scale=2.0).items() if key != "teacher"} | {"signal": "environment"}
+    got = expected(here, played, lambda here: groups(here, reward, giver="environment"))
+    torch.testing.assert_close(got, expected_reward_gradient(here), **EXACT)
+
+
 def test_over_the_spread_rewards_count_by_sign_in_a_group_of_two():
     here = world(12, length=2)
     got = expected(here, judged_term(std_offset=1e-9), lambda here: groups(here, reward))

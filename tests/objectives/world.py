@@ -108,6 +108,8 @@ def values_of(*terms: dict, publish_every_steps: int = 2, samples: int = 2) -> d
         one["pairs"]["params"]["rejected"] for one in terms if one.get("pairs", {}).get("op") == "source_pairs"
     }
     sources: dict[str, dict[str, Any]] = {name: {"max_response_tokens": 4, "samples_per_prompt": samples} for name in on}
+    if _mentions(terms, "environment"):
+        sources["rollouts"]["environment"] = {"name": "game"}
     if "demonstrations" in sources:
         sources["demonstrations"]["writer"] = "tutor"
     return {
@@ -146,9 +148,14 @@ def item_of(world: World, rollout: Rollout, compiled: CompiledRecipe) -> Item:
         group=rollout.group,
         weight=1.0,
         truncated=rollout.truncated,
-        scores={name: scores_of(world, rollout, name, compiled) for name in compiled.teachers},
+        scores={name: scores_of(world, rollout, name, compiled) for name in compiled.teachers} | _played(rollout),
         drawn=Drawn(column + world.policy_shift, column, rollout.newest_step),
     )
+
+
+def _played(rollout: Rollout) -> dict[str, ItemScores]:
+    reward, tokens = rollout.rewards.get("environment"), np.array(rollout.tokens)
+    return {} if reward is None else {"environment": ItemScores(np.zeros(len(tokens), bool), tokens, reward=reward)}
 
 
 def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecipe) -> ItemScores:
@@ -260,11 +267,13 @@ def singles(world: World, **about) -> Iterator[tuple[Draws, float]]:
         yield [Rollout(tokens, **about)], probability
 
 
-def groups(world: World, reward: Callable[[Tokens], float], count: int = 2) -> Iterator[tuple[Draws, float]]:
-    """A group of rollouts, drawn independently, each with the judge's reward."""
+def groups(
+    world: World, reward: Callable[[Tokens], float], count: int = 2, giver: str = "judge"
+) -> Iterator[tuple[Draws, float]]:
+    """A group of rollouts, drawn independently, each with the reward of the judge, or of who else gives it."""
     every = list(world.sequences())
     for members in product(every, repeat=count):
         yield (
-            [Rollout(tokens, rewards={"judge": reward(tokens)}) for tokens, _ in members],
+            [Rollout(tokens, rewards={giver: reward(tokens)}) for tokens, _ in members],
             float(np.prod([probability for _, probability in members])),
         )

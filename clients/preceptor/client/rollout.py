@@ -21,6 +21,7 @@ from preceptor.client.sync import SyncLoop
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
 from preceptor.recipes.behaviour import BehaviourSpec
+from preceptor.recipes.environments import MAX_OBSERVATION_TOKENS, MAX_TURNS
 from preceptor.types import Ids, ModelInfo, ModelRef, Rollout, RolloutId
 from preceptor_proto.v1 import rollout_pb2
 
@@ -94,8 +95,8 @@ class EnvironmentUse:
     """Who answers between turns, by the operator's name for it, and how far."""
 
     name: str
-    max_turns: int = 8  # replies of the student
-    max_observation_tokens: int = 256  # of one answer, as rendered
+    max_turns: int = MAX_TURNS  # replies of the student
+    max_observation_tokens: int = MAX_OBSERVATION_TOKENS  # of one answer, as rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,11 @@ Outcome = Rollout | FailedRollout
 
 @dataclass(frozen=True, slots=True)
 class RolloutInfo:
-    """Who generates, under which weights, and what ends a response."""
+    """Who generates, under which weights, what ends a response, and who may answer between turns."""
 
     student: ModelInfo
     eos_ids: tuple[int, ...]
+    environments: tuple[str, ...] = ()
 
 
 RenderInput = str | Conversation | AfterReply
@@ -162,7 +164,7 @@ class AsyncRolloutClient(Connected):
     async def describe(self, *, deadline_s: float | None = None) -> RolloutInfo:
         """The student, under the name of the weights that were loaded last."""
         reply = await self.connection.call(self._describe, rollout_pb2.RolloutDescribeRequest(), deadline_s=deadline_s)
-        return RolloutInfo(wire.model_info_from_proto(reply.student), tuple(reply.eos_ids))
+        return RolloutInfo(wire.model_info_from_proto(reply.student), tuple(reply.eos_ids), tuple(reply.environments))
 
     async def render(self, items: Iterable[RenderInput], *, deadline_s: float | None = None) -> Rendered:
         """Token ids of texts, as they stand, and of conversations."""

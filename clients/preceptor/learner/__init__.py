@@ -4,7 +4,14 @@
 a death could lose is journaled first. `docs/architecture.md` has the order of a step.
 """
 
-from preceptor.learner.data import EvaluationItem, evaluation_items, training_answers, training_prompts, training_views
+from preceptor.learner.data import (
+    EvaluationItem,
+    evaluation_items,
+    training_answers,
+    training_prompts,
+    training_tasks,
+    training_views,
+)
 from preceptor.learner.events import Event, StepTimes, Watch
 from preceptor.learner.hooks import POINTS, RARE_POINTS, Hooks, NoHooks
 from preceptor.learner.learner import Learner
@@ -42,5 +49,6 @@ __all__ = [
     "next_work",
     "training_answers",
     "training_prompts",
+    "training_tasks",
     "training_views",
 ]

@@ -18,10 +18,11 @@ MAX_SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class EvaluationItem:
-    """One held-out question and its right answer."""
+    """One held-out question, its right answer, and what an environment is told of it, as JSON."""
 
     prompt: str
     answer: str
+    task_json: str = ""
 
 
 def training_prompts(recipe: Recipe) -> tuple[str, ...]:
@@ -49,14 +50,27 @@ def training_views(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     }
 
 
+def training_tasks(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """What the environment of each source that has one is told of each prompt, as JSON."""
+    named = {name: source.environment for name, source in recipe.sources.items() if source.environment is not None}
+    lines = list(_lines(recipe.data.path, "data.path")) if named else []
+    return {name: tuple(_task(line, use.task_fields, where) for where, line in lines) for name, use in named.items()}
+
+
 def evaluation_items(recipe: Recipe) -> tuple[EvaluationItem, ...]:
     """The first questions of `evaluation.path`; none where the recipe does not evaluate."""
     asked = recipe.evaluation
     if asked is None:
         return ()
     lines = islice(_lines(asked.path, "evaluation.path"), asked.prompts)
+    environment = recipe.sources[asked.source].environment if asked.source else None
     items = tuple(
-        EvaluationItem(_text(line, asked.prompt_field, where), _text(line, asked.answer_field, where)) for where, line in lines
+        EvaluationItem(
+            _text(line, asked.prompt_field, where),
+            _text(line, asked.answer_field, where),
+            _task(line, environment.task_fields, where) if environment else "",
+        )
+        for where, line in lines
     )
     if not items:
         raise ConfigurationError(f"{asked.path} has no questions", field="evaluation.path", value=asked.path)
@@ -89,6 +103,13 @@ def _filled(view: str, line: dict[str, Any], where: str) -> str:
 
 def _shown(view: str, line: dict[str, Any], where: str) -> str:
     return filled_in_part(view, {name: _text(line, name, where) for name in fields_of(view) if name not in FEEDBACK_PLACES})
+
+
+def _task(line: dict[str, Any], names: tuple[str, ...], where: str) -> str:
+    if missing := [name for name in names if name not in line]:
+        known = ", ".join(sorted(line))
+        raise ConfigurationError(f"{where} has no {missing[0]!r}", field=missing[0], limit=f"its fields: {known}")
+    return json.dumps({name: line[name] for name in names}, sort_keys=True)
 
 
 def _text(line: dict[str, Any], name: str, where: str) -> str:

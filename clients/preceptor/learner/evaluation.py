@@ -75,7 +75,7 @@ class Evaluator:
     async def _ask(self, index: int, first: int, ids: Sequence[common_pb2.TokenIds]) -> list[str]:
         asked = self.plan.compiled.recipe.evaluation
         assert asked is not None, "the plan evaluates"
-        request = evaluation_request(self.plan, index, ids, first, asked.max_response_tokens)
+        request = evaluation_request(self.plan, index, ids, first, asked)
         texts: dict[int, str] = {}
         replies = self.port.generate(request, deadline_s=LONGEST_CALL_S)
         try:

@@ -6,6 +6,7 @@
 | evaluation | step, accuracy, correct, asked, samples |
 | step | step, loss, reverse_kl, grad_norm, heldout_accuracy, rollouts, tokens, rates, queue_depth, weight_step, grading |
 | ... | metrics, seconds, idle_seconds, bottleneck, ages, dropped, reweighted, skipped, repetition, receipts |
+| ... | turns, environment_reward: means over rollouts that had an environment |
 | skipped | step, prompt, sample, code, message: a rollout that failed for good |
 | alarm | step, name, value, sentence, action |
 | finished | step, seconds, accuracy, ended |
@@ -31,6 +32,7 @@ Event = Mapping[str, Any]
 Watch = Callable[[Event], None]
 """Is told of each event, after it is in the file."""
 
+TOLD_OF_ROLLOUTS = ("dropped", "reweighted", "skipped", "repetition", "turns", "environment_reward")
 SIDES = ("publish", "generate", "score_wait", "train")
 
 
@@ -109,7 +111,7 @@ class EventLog:
             "queue_depth": times.queue_depth,
             "weight_step": tally.weight_step,
             "ages": {"mean": tally.mean_age, "max": tally.max_age},
-            **{name: getattr(tally, name) for name in ("dropped", "reweighted", "skipped", "repetition")},
+            **{name: getattr(tally, name) for name in TOLD_OF_ROLLOUTS},
             "seconds": {side: round(took_s, 4) for side, took_s in times.seconds.items()},
             "idle_seconds": {lane: round(idle_s, 4) for lane, idle_s in times.idle_s.items()},
             "bottleneck": times.bottleneck,

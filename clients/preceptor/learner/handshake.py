@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from preceptor import wire
-from preceptor.errors import PreceptorError, Unavailable, Unsupported, WrongPair
-from preceptor.learner.plan import RunPlan
+from preceptor.errors import NotFound, PreceptorError, Unavailable, Unsupported, WrongPair
+from preceptor.learner.plan import RunPlan, Slot
 from preceptor.learner.ports import Ports
 from preceptor.learner.waits import persist
 from preceptor.recipes import STUDENT, TeacherPlan
 from preceptor.recipes.behaviour import GUIDED_ENGINES, behaviour_from_json
+from preceptor.recipes.environments import TURN_ENGINES
+from preceptor.suggest import did_you_mean
 from preceptor.types import Capabilities, ModelInfo, TailOf, Want
-from preceptor_proto.v1 import teacher_pb2
+from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 
 T = TypeVar("T")
 
@@ -39,8 +41,8 @@ async def shake_hands(ports: Ports, plan: RunPlan, *, connect_s: float) -> Agree
         is_asked = teacher.want is not None or teacher.grading is not None
         teachers[name] = await _met(ports, plan, teacher, student, connect_s) if is_asked else teacher
     for slot in plan.slots:
-        if not slot.by_student:
-            await _check_writer(ports, plan, slot.source.writer, student, connect_s)
+        drawing = described if slot.by_student else await _writer(ports, plan, slot.source.writer, student, connect_s)
+        _check_environment(slot, drawing)
     compiled = replace(plan.compiled, teachers=teachers)
     return Agreed(replace(plan, compiled=compiled), student.tokenizer_sha256, student.tokenizer_size)
 
@@ -79,7 +81,35 @@ async def _met(ports: Ports, plan: RunPlan, teacher: TeacherPlan, student: Model
     return replace(teacher, model=info.model.name, head_sha256=head)
 
 
-async def _check_writer(ports: Ports, plan: RunPlan, writer: str, student: ModelInfo, connect_s: float) -> None:
+def _check_environment(slot: Slot, drawing: rollout_pb2.RolloutDescribeReply) -> None:
+    """Returns where the service that draws a source has its environment, and can go on behind what it says."""
+    use = slot.source.environment
+    if use is None:
+        return
+    field, engine = f"sources.{slot.source.name}.environment", drawing.student.engine
+    if engine not in TURN_ENGINES:
+        raise Unsupported(
+            f"the rollout service's {engine} engine draws one turn, and an environment answers between turns",
+            field=field,
+            value=use.name,
+            limit="rollouts of one turn",
+            hint=f"start it with another engine: {', '.join(TURN_ENGINES)}",
+        )
+    if use.name not in drawing.environments:
+        setting = f'start it with --environments \'{{"{use.name}": {{"kind": KIND}}}}\''
+        raise NotFound(
+            f"the rollout service that draws {slot.source.name} offers no environment {use.name}",
+            field=f"{field}.name",
+            value=use.name,
+            limit=", ".join(drawing.environments) or "none",
+            hint=did_you_mean(use.name, drawing.environments) if drawing.environments else setting,
+        )
+
+
+async def _writer(
+    ports: Ports, plan: RunPlan, writer: str, student: ModelInfo, connect_s: float
+) -> rollout_pb2.RolloutDescribeReply:
+    """Who writes instead of the student, once it is known to share its tokenizer."""
     model = plan.compiled.recipe.teachers[writer].model
     port = ports.writers.get(model)
     if port is None:
@@ -91,6 +121,7 @@ async def _check_writer(ports: Ports, plan: RunPlan, writer: str, student: Model
         )
     reply = await _answer(f"rollout service of {model}", lambda left_s: port.describe(deadline_s=left_s), connect_s)
     _check_pair(model, wire.model_info_from_proto(reply.student), student)
+    return reply
 
 
 def _check_pair(name: str, info: ModelInfo, student: ModelInfo) -> None:

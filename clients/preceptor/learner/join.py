@@ -12,6 +12,7 @@ from preceptor.learner.plan import RunPlan
 from preceptor.learner.requests import grade_name
 from preceptor.learner.stages import age_of, closed_rollouts, score_names
 from preceptor.names import batch_digest
+from preceptor.recipes.environments import ENVIRONMENT
 from preceptor.wire import sequence_from_proto
 from preceptor_proto.v1 import common_pb2, rollout_pb2, student_pb2, teacher_pb2
 
@@ -78,6 +79,8 @@ def _item(state: LearnerState, plan: RunPlan, closed: RolloutClosed) -> student_
         item.scores.extend(_scores(state.tasks[name], teacher, row_count))
     for grader in slot.graders:
         item.scores.extend(_verdict(state.tasks[grade_name(closed.rollout, grader)], grader.name))
+    if result.HasField("reward"):
+        item.scores.add(source=ENVIRONMENT, reward=result.reward)
     return item
 
 

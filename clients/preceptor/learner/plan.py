@@ -13,7 +13,14 @@ from typing import Literal
 
 from preceptor.errors import ConfigurationError
 from preceptor.journal import RolloutKey
-from preceptor.learner.data import EvaluationItem, evaluation_items, training_answers, training_prompts, training_views
+from preceptor.learner.data import (
+    EvaluationItem,
+    evaluation_items,
+    training_answers,
+    training_prompts,
+    training_tasks,
+    training_views,
+)
 from preceptor.recipes import STUDENT, CompiledRecipe, SourcePlan, TeacherPlan
 from preceptor.types import RolloutId
 
@@ -65,14 +72,16 @@ class RunPlan:
     views: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """What each teacher with a view reads instead of each prompt."""
 
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """What the environment of each source that has one is told of each prompt, as JSON."""
+
     @classmethod
     def of(cls, run: str, tenant: str, compiled: CompiledRecipe, control: Control = "none") -> RunPlan:
         """The plan of a recipe, its data read from the files that it names."""
         recipe = compiled.recipe
         items = evaluation_items(recipe)
-        return cls(
-            run, tenant, compiled, training_prompts(recipe), items, control, training_answers(recipe), training_views(recipe)
-        )
+        answers, views, tasks = training_answers(recipe), training_views(recipe), training_tasks(recipe)
+        return cls(run, tenant, compiled, training_prompts(recipe), items, control, answers, views, tasks)
 
     def __post_init__(self) -> None:
         if self.answers and len(self.answers) != len(self.prompts):
@@ -88,6 +97,7 @@ class RunPlan:
             )
         self._check_staleness()
         self._check_views()
+        self._check_tasks()
         every = self.compiled.recipe.evaluation.every_steps if self.compiled.recipe.evaluation else self.publish_every
         if every % self.publish_every:
             raise ConfigurationError(
@@ -104,6 +114,16 @@ class RunPlan:
                     f"teacher {name} reads a view, and not every prompt has one",
                     field=f"teachers.{name}.view",
                     value=len(self.views.get(name, ())),
+                    limit=len(self.prompts),
+                )
+
+    def _check_tasks(self) -> None:
+        for name, source in self.compiled.sources.items():
+            if source.environment is not None and len(self.tasks.get(name, ())) != len(self.prompts):
+                raise ConfigurationError(
+                    f"the rollouts of {name} have an environment, and not every prompt has a task",
+                    field=f"sources.{name}.environment",
+                    value=len(self.tasks.get(name, ())),
                     limit=len(self.prompts),
                 )
 
@@ -179,6 +199,10 @@ class RunPlan:
     def answer_to(self, prompt: int) -> str:
         """What graders are told to compare with; nothing where the data has no answers."""
         return self.answers[prompt] if self.answers else ""
+
+    def task_of(self, source: str, prompt: int) -> str:
+        """What the environment of a source is told of a prompt; nothing where it has none."""
+        return self.tasks[source][prompt] if source in self.tasks else ""
 
     def weights_for(self, index: int, end: int | None = None) -> int:
         """The step whose weights draw the rollouts of this one where nothing is stale; the end of the run always publishes."""

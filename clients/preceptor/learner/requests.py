@@ -10,7 +10,8 @@ from preceptor.journal import AttemptStarted, JournalRecord, LearnerState, Promp
 from preceptor.journal.state import PromptKey
 from preceptor.learner.plan import RunPlan, Slot
 from preceptor.names import task_name
-from preceptor.recipes import TeacherPlan
+from preceptor.recipes import SourcePlan, TeacherPlan
+from preceptor.recipes.schema import Evaluation
 from preceptor.types import RaggedIds, Rollout, RolloutId, Want
 from preceptor_proto.v1 import common_pb2, rollout_pb2, teacher_pb2
 
@@ -55,7 +56,7 @@ def missing_groups(state: LearnerState, plan: RunPlan, slot: Slot, index: int) -
         if missing:
             attempt = _next_attempt(state, keys)
             asked = [keys] if plan.deterministic else _runs(missing)
-            groups += [_group(state, run, attempt) for run in asked]
+            groups += [_group(state, run, attempt, plan.task_of(slot.source.name, prompt)) for run in asked]
     return groups
 
 
@@ -88,24 +89,39 @@ def generate_request(
         job=plan.run,
         min_weight_step=plan.oldest_weights(index) if slot.by_student else None,
         policy_json=source.policy_json,
+        environment=_environment(source),
     )
 
 
+def _environment(source: SourcePlan | None) -> rollout_pb2.EnvironmentUse | None:
+    use = source.environment if source else None
+    if use is None:
+        return None
+    return rollout_pb2.EnvironmentUse(name=use.name, max_turns=use.max_turns, max_observation_tokens=use.max_observation_tokens)
+
+
 def evaluation_request(
-    plan: RunPlan, index: int, ids: Sequence[common_pb2.TokenIds], first: int, max_new_tokens: int
+    plan: RunPlan, index: int, ids: Sequence[common_pb2.TokenIds], first: int, asked: Evaluation
 ) -> rollout_pb2.GenerateRequest:
     """Greedy answers of the weights that have seen `index` steps; `first` is the number of the first question.
 
     Nothing is trained on them, so they are drawn in whatever batches are fastest, also in deterministic mode.
     """
+    source = plan.compiled.sources[asked.source] if asked.source else None
+    tasks = [plan.evaluation[first + i].task_json for i in range(len(ids))]
+    prompts = [
+        rollout_pb2.GeneratePrompt(prompt=first + i, context=one, samples=1, task_json=tasks[i]) for i, one in enumerate(ids)
+    ]
+    stop = source.stop if source else ()
     return rollout_pb2.GenerateRequest(
         run=plan.run,
         step=index,
-        prompts=[rollout_pb2.GeneratePrompt(prompt=first + i, context=one, samples=1) for i, one in enumerate(ids)],
-        sampling=rollout_pb2.Sampling(temperature=GREEDY, max_new_tokens=max_new_tokens),
+        prompts=prompts,
+        sampling=rollout_pb2.Sampling(temperature=GREEDY, max_new_tokens=asked.max_response_tokens, stop=stop),
         seed=plan.seed,
         job=plan.run,
         min_weight_step=index,
+        environment=_environment(source),
     )
 
 
@@ -131,10 +147,11 @@ def _runs(keys: Sequence[RolloutKey]) -> list[list[RolloutKey]]:
     return runs
 
 
-def _group(state: LearnerState, keys: Sequence[RolloutKey], attempt: int) -> rollout_pb2.GeneratePrompt:
+def _group(state: LearnerState, keys: Sequence[RolloutKey], attempt: int, task_json: str) -> rollout_pb2.GeneratePrompt:
     taken = state.prompts[PromptKey(keys[0].step, keys[0].prompt)]
     group = rollout_pb2.GeneratePrompt.FromString(taken.payload)
     group.first_sample, group.samples, group.attempt = keys[0].sample, len(keys), attempt
+    group.task_json = task_json
     return group
 
 

@@ -57,8 +57,11 @@ class Estimate:
         yield Line("rollouts", exactly(work.rollouts), "rollouts")
         yield Line("prompt tokens", work.prompt_tokens, "tokens", "each prompt once; by its bytes, tokenizers differ")
         yield Line("tokens drawn", work.drawn, "tokens", "from one token each to max_response_tokens, or by --like")
+        if work.turns.high:
+            yield Line("turns of rollouts", work.turns, "turns", "each reads the conversation so far again")
+            yield Line("tokens that environments say", work.observed, "tokens", "read, never scored and never trained on")
         yield Line("rows scored", work.scored, "tokens", "by teachers with weights")
-        yield Line("tokens trained on", work.trained, "tokens", "prompts included")
+        yield Line("tokens trained on", work.trained, "tokens", "prompts and what environments say included")
         yield Line("tokens drawn in evaluations", work.evaluated, "tokens")
         for one in work.graded:
             yield from self._of(one)

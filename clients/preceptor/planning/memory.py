@@ -99,14 +99,15 @@ def tokens_of_step(plan: RunPlan) -> Range:
     sources = [slot.source for slot in plan.slots]
     return Range(
         plan.per_step * sum(source.samples_per_prompt * (shortest + 1) for source in sources),
-        plan.per_step * sum(source.samples_per_prompt * (longest + source.longest) for source in sources),
+        plan.per_step
+        * sum(source.samples_per_prompt * (longest + source.longest + source.observed_tokens) for source in sources),
     )
 
 
 def _micro_batch_tokens(plan: RunPlan) -> Range:
     """A longer sequence goes alone, so the budget may be exceeded by one."""
     step, budget = tokens_of_step(plan), plan.compiled.recipe.schedule.micro_batch_tokens
-    longest = max(slot.source.longest for slot in plan.slots) + max(
+    longest = max(slot.source.longest + slot.source.observed_tokens for slot in plan.slots) + max(
         tokens_of_bytes(len(prompt.encode())).high for prompt in plan.prompts
     )
     return Range(min(budget, step.low), min(max(budget, longest), step.high))

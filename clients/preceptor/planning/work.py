@@ -38,16 +38,19 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Of a whole run. Tokens that are drawn and rows that are scored count response tokens."""
+    """Of a whole run. Tokens that are drawn and rows that are scored count response tokens; `observed` are those that
+    environments say between turns, and `turns` the replies to them and to prompts, where there are environments at all."""
 
     steps: int
     rollouts: int
     prompt_tokens: Range
     drawn: Range
+    observed: Range
     scored: Range
     trained: Range
     evaluated: Range
     graded: tuple[Graded, ...]
+    turns: Range = NOTHING
 
 
 def work_of(plan: RunPlan, like: Observed | None = None) -> Work:
@@ -55,21 +58,25 @@ def work_of(plan: RunPlan, like: Observed | None = None) -> Work:
     response_tokens = like.response_range if like else None
     prompts = plan.per_step * plan.steps
     prompt_tokens = tokens_of_bytes(_mean_prompt_bytes(plan))
-    drawn = scored = trained = NOTHING
+    drawn = observed = scored = trained = turns = NOTHING
     for slot in plan.slots:
-        tokens = _responses(slot, response_tokens) * (prompts * slot.source.samples_per_prompt)
-        drawn += tokens
+        rollouts = prompts * slot.source.samples_per_prompt
+        tokens, said = _responses(slot, response_tokens) * rollouts, Range(0, slot.source.observed_tokens) * rollouts
+        drawn, observed = drawn + tokens, observed + said
         scored += tokens * len(slot.scorers)
-        trained += tokens + prompt_tokens * (prompts * slot.source.samples_per_prompt)
+        trained += tokens + said + prompt_tokens * rollouts
+        turns += _turns(slot) * rollouts
     return Work(
         plan.steps,
         prompts * plan.samples,
         prompt_tokens * prompts,
         drawn,
+        observed,
         scored,
         trained,
         _evaluated(plan, response_tokens),
         tuple(_graded(plan, slot, name, like) for slot in plan.slots for name in _asking(slot)),
+        turns,
     )
 
 
@@ -81,6 +88,12 @@ def tokens_of_bytes(count: float) -> Range:
 def _responses(slot: Slot, response_tokens: Range | None) -> Range:
     most = slot.source.longest
     return Range(1, most) if response_tokens is None else Range(min(response_tokens.low, most), min(response_tokens.high, most))
+
+
+def _turns(slot: Slot) -> Range:
+    """Each reply has a token, so there are no more of them than tokens."""
+    use = slot.source.environment
+    return Range(1, min(use.max_turns, slot.source.longest)) if use else NOTHING
 
 
 def _mean_prompt_bytes(plan: RunPlan) -> float:

@@ -12,6 +12,7 @@ from preceptor.errors import ConfigurationError
 from preceptor.recipes.behaviour import BehaviourSpec, resolve_policy
 from preceptor.recipes.biased import biases
 from preceptor.recipes.copies import Copy
+from preceptor.recipes.environments import EnvironmentChoice
 from preceptor.recipes.lint import Finding, lint
 from preceptor.recipes.objective import ObjectiveSpec, TermSpec
 from preceptor.recipes.ops.spec import Needs
@@ -63,6 +64,12 @@ class SourcePlan:
     policy_json: str
     horizon: Number | None = None
     stop: tuple[str, ...] = ()
+    environment: EnvironmentChoice | None = None
+
+    @property
+    def observed_tokens(self) -> int:
+        """Most tokens that a rollout has beside its prompt and its responses."""
+        return self.environment.observed_tokens if self.environment else 0
 
     @property
     def longest(self) -> int:
@@ -122,7 +129,7 @@ def _term_spec(one: ResolvedTerm) -> TermSpec:
     return TermSpec(
         name=one.name,
         on=one.term.on,
-        teacher=one.term.teacher,
+        teacher=one.teacher,
         signal=one.signal.use if one.signal else None,
         objective=one.objective.use,
         token_weights=tuple(use.use for use in one.token_weights),
@@ -147,6 +154,7 @@ def _source_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> So
         policy_json=_policy_json(recipe, name),
         horizon=source.horizon,
         stop=source.stop,
+        environment=source.environment,
     )
 
 

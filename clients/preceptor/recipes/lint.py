@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules import copies, divergences, engines, feedback, gradient, idle, names, readings, slots
+from preceptor.recipes.rules import copies, divergences, engines, environments, feedback, gradient, idle, names, readings, slots
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule, of_recipe
 from preceptor.recipes.schema import Recipe
 
-TERM_RULES: tuple[TermRule, ...] = (*readings.TERM_RULES, *slots.TERM_RULES, *divergences.TERM_RULES)
+TERM_RULES: tuple[TermRule, ...] = (
+    *readings.TERM_RULES, *slots.TERM_RULES, *divergences.TERM_RULES, *environments.TERM_RULES,
+)  # fmt: skip
 """What the parts of a term must be to each other, whatever recipe it stands in."""
 
 RULES: tuple[Rule, ...] = (
     *map(of_recipe, TERM_RULES), *readings.RULES, *gradient.RULES, *divergences.RULES, *idle.RULES, *copies.RULES,
-    *feedback.RULES,
+    *feedback.RULES, *environments.RULES,
 )  # fmt: skip
 """To add a rule: a function in the file of its idea under `rules/`, and its name in that file's list."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from preceptor.errors import ConfigurationError
+from preceptor.recipes.environments import ENVIRONMENT
 from preceptor.recipes.load import validate
 from preceptor.recipes.ops import OPS, Gradient, Kind, OpSpec, Params
 from preceptor.recipes.ops.source_pairs import SourcePairsParams
@@ -80,6 +81,11 @@ class ResolvedTerm:
         return self.term.name or self.objective.spec.name
 
     @property
+    def teacher(self) -> str | None:
+        """Whose signal the term has; a reward of an environment comes from that, named or not."""
+        return _speaker(self.term.teacher, self.term.signal)
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Whose rollouts it reads: its own, and those that a preference rejects."""
         rejected = self.pairs.op.params if self.pairs else None
@@ -94,9 +100,9 @@ class ResolvedTerm:
     @property
     def reading(self) -> Reading | None:
         """The term's own."""
-        if self.term.teacher is None or self.signal is None:
+        if self.teacher is None or self.signal is None:
             return None
-        return Reading(f"{self.where}.signal", self.term.teacher, self.signal)
+        return Reading(f"{self.where}.signal", self.teacher, self.signal)
 
     @property
     def readings(self) -> tuple[Reading, ...]:
@@ -128,11 +134,16 @@ def resolve_term(term: Term, index: int) -> ResolvedTerm:
 
 def _resolve_use(use: Use, kinds: tuple[Kind, ...], where: str, term: Term) -> ResolvedUse:
     op = resolve_op(use, *kinds, where=where)
-    teacher, signal = use.teacher or term.teacher, _signal_of(use, op, term)
+    signal = _signal_of(use, op, term)
+    teacher = _speaker(use.teacher, signal) or term.teacher
     named = use.teacher is not None or use.signal is not None
     if teacher is None or signal is None:
         return ResolvedUse(where, op, None, named)
     return ResolvedUse(where, op, Reading(where, teacher, resolve_op(signal, Kind.SIGNAL, where=f"{where}.signal")), named)
+
+
+def _speaker(teacher: str | None, signal: OpUse | None) -> str | None:
+    return ENVIRONMENT if teacher is None and signal is not None and signal.op == ENVIRONMENT else teacher
 
 
 def _signal_of(use: Use, op: ResolvedOp, term: Term) -> OpUse | None:
@@ -142,7 +153,7 @@ def _signal_of(use: Use, op: ResolvedOp, term: Term) -> OpUse | None:
         return use.signal
     if term.signal and term.signal.op in readable:
         return term.signal
-    plain = [name for name in sorted(readable) if OPS[name].params is NoParams]
+    plain = [name for name in sorted(readable - {ENVIRONMENT}) if OPS[name].params is NoParams]
     return OpUse(op=plain[0]) if len(plain) == 1 else None
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 
 from preceptor.recipes.alarms import Alarms, EarlyStop
 from preceptor.recipes.copies import Copy, as_copy
+from preceptor.recipes.environments import EnvironmentChoice
 from preceptor.recipes.schedules import FROZEN, AtLeastOne, NotNegative, Number
 from preceptor.recipes.views import Feedback, check_view
 
@@ -98,7 +99,7 @@ class Source(BaseModel):
     """Rollouts of each prompt; together they are the prompt's group."""
 
     max_response_tokens: int = Field(ge=1, le=1_048_576)
-    """A rollout without an end-of-sequence token stops after this many tokens; then it counts as truncated."""
+    """A rollout without an end-of-sequence token stops after this many tokens, over all turns; then it counts as truncated."""
 
     horizon: AtLeastOne | None = None
     """Only the first so many tokens of a rollout are drawn, scored and trained on; a ramp makes rollouts longer, or shorter,
@@ -106,7 +107,11 @@ class Source(BaseModel):
     Unset: `max_response_tokens`."""
 
     stop: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = Field(default=(), max_length=64)
-    """A rollout ends early with the token that completes one of these texts; such a rollout does not count as truncated."""
+    """A rollout ends early with the token that completes one of these texts; such a rollout does not count as truncated.
+    With an environment only a turn ends there."""
+
+    environment: EnvironmentChoice | None = None
+    """Who answers the student between turns, and gives each rollout a reward; unset: nobody, a rollout has one turn."""
 
 
 class Teacher(BaseModel):
@@ -310,6 +315,9 @@ class Evaluation(BaseModel):
 
     max_response_tokens: int = Field(ge=1, le=1_048_576)
     """Longest response."""
+
+    source: Name | None = None
+    """Answered as in this source: with its stop texts and its environment. Unset: one turn, and no stop texts."""
 
 
 class About(BaseModel):

@@ -54,7 +54,7 @@ CURVES = (
         "Rollouts that hit the limit; 4-grams that a response had before.", True,
     ),
     Curve("Gradient norm", "norm", (("before clipping", "grad_norm"),)),
-    Curve("Verdicts", "mean reward", (("reward", "grading/mean_reward"),)),
+    Curve("Verdicts", "mean reward", (("reward", "grading/mean_reward"), ("of the environment", "environment_reward"))),
     Curve("Age of rollouts", "versions", (("mean", "ages/mean"), ("largest", "ages/max"))),
 )  # fmt: skip
 """The charts of a run, in order; one without a figure is left out. A further one is a line here."""

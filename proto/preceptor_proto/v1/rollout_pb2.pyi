@@ -23,16 +23,18 @@ class RolloutDescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class RolloutDescribeReply(_message.Message):
-    __slots__ = ("student", "state", "eos_ids", "guided")
+    __slots__ = ("student", "state", "eos_ids", "guided", "environments")
     STUDENT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     EOS_IDS_FIELD_NUMBER: _ClassVar[int]
     GUIDED_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     student: _common_pb2.ModelInfo
     state: _common_pb2.ServiceState
     eos_ids: _containers.RepeatedScalarFieldContainer[int]
     guided: bool
-    def __init__(self, student: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., eos_ids: _Optional[_Iterable[int]] = ..., guided: bool = ...) -> None: ...
+    environments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, student: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., eos_ids: _Optional[_Iterable[int]] = ..., guided: bool = ..., environments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ChatMessage(_message.Message):
     __slots__ = ("role", "content")

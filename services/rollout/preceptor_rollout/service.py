@@ -151,6 +151,7 @@ class RolloutService:
             eos_ids=running.student.eos_ids,
             state=f"SERVICE_STATE_{state.name}",
             guided=running.student.guided,
+            environments=running.bounds.environments,
         )
         reply.student.model.CopyFrom(wire.model_ref_to_proto(running.versions.newest.ref))
         return reply

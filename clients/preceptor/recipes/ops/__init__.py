@@ -13,6 +13,7 @@ from preceptor.recipes.ops import (
     entropy,
     entropy_gated_kl,
     entropy_or,
+    environment,
     exponential,
     f_divergence,
     factor_within,
@@ -56,7 +57,7 @@ from preceptor.recipes.ops import (
 from preceptor.recipes.ops.spec import Gradient, Kind, Needs, OpSpec, Params
 
 _MODULES = (
-    *(support, hidden, sampled, entropy, reward),
+    *(support, hidden, sampled, entropy, reward, environment),
     *(reverse_kl, forward_kl, jsd, skew_kl, alpha_divergence, f_divergence, adaptive_kl, entropy_gated_kl, soft_targets, nll),
     *(policy_gradient, ppo_clip),
     *(dpo, orpo, bradley_terry),

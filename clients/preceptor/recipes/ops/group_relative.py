@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from preceptor.recipes.ops.spec import Kind, OpSpec, Params
+from preceptor.recipes.ops.spec import REWARDS, Kind, OpSpec, Params
 from preceptor.recipes.schedules import Number, Positive, always
 
 
@@ -28,6 +28,6 @@ SPEC = OpSpec(
     Kind.ADVANTAGE,
     "the rollout's reward minus the mean of its group, on request over the group's spread",
     params=GroupRelativeParams,
-    reads=frozenset({"reward"}),
+    reads=REWARDS,
     idle=idle,
 )

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from preceptor.recipes.ops.spec import Kind, OpSpec, Params
+from preceptor.recipes.ops.spec import REWARDS, Kind, OpSpec, Params
 
 
 class PassRateParams(Params):
@@ -31,5 +31,5 @@ SPEC = OpSpec(
     Kind.SAMPLE_WEIGHT,
     "weight by the share of the group's rollouts that passed",
     params=PassRateParams,
-    reads=frozenset({"reward"}),
+    reads=REWARDS,
 )

@@ -1,7 +1,7 @@
 """Rollouts of groups whose pass rate lies within bounds."""
 
 from preceptor.recipes.ops.quantities import Bounds
-from preceptor.recipes.ops.spec import Kind, OpSpec
+from preceptor.recipes.ops.spec import REWARDS, Kind, OpSpec
 
 
 class PassRateWithinParams(Bounds):
@@ -16,5 +16,5 @@ SPEC = OpSpec(
     Kind.CONDITION,
     "rollouts of groups whose share of passed rollouts lies within bounds",
     params=PassRateWithinParams,
-    reads=frozenset({"reward"}),
+    reads=REWARDS,
 )

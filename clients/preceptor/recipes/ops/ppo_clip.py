@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from preceptor.recipes.ops.ratios import AgainstDrawn
-from preceptor.recipes.ops.spec import Gradient, Kind, OpSpec
+from preceptor.recipes.ops.spec import REWARDS, Gradient, Kind, OpSpec
 
 
 class PpoClipParams(AgainstDrawn):
@@ -22,6 +22,6 @@ SPEC = OpSpec(
     "the clipped policy-gradient surrogate; the gradient goes through current / drawing probability of the token",
     params=PpoClipParams,
     gradient=Gradient.SCORE_FUNCTION,
-    reads=frozenset({"sampled", "reward"}),
+    reads=frozenset({"sampled"}) | REWARDS,
     takes_advantage=True,
 )

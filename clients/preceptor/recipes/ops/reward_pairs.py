@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from preceptor.recipes.ops.spec import Kind, OpSpec, Params
+from preceptor.recipes.ops.spec import REWARDS, Kind, OpSpec, Params
 from preceptor.recipes.schedules import NotNegative
 
 
@@ -21,5 +21,5 @@ SPEC = OpSpec(
     Kind.PAIRS,
     "within a group, the rollout of higher reward is chosen, the one of lower reward rejected",
     params=RewardPairsParams,
-    reads=frozenset({"reward"}),
+    reads=REWARDS,
 )

@@ -48,6 +48,10 @@ class Gradient(StrEnum):
     """Through the log-probabilities of two whole responses, one preferred to the other."""
 
 
+REWARDS = frozenset({"reward", "environment"})
+"""Signals that are one number for each whole rollout."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a signal asks of the teacher for every row, and of the student while it draws."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from preceptor.recipes.behaviour import resolve_policy
+from preceptor.recipes.environments import ENVIRONMENT
 from preceptor.recipes.resolve import ResolvedTerm
 from preceptor.recipes.rules.finding import Finding
 from preceptor.recipes.schema import STUDENT, Recipe
@@ -13,8 +14,10 @@ from preceptor.suggest import did_you_mean
 
 def known(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     """Every name that is mentioned exists."""
-    if STUDENT in recipe.teachers:
-        yield Finding(f"teachers.{STUDENT}", f"{STUDENT!r} always means the model that learns", "give the teacher another name")
+    reserved = ((STUDENT, "the model that learns"), (ENVIRONMENT, "who answers between turns"))
+    for name, meaning in reserved:
+        if name in recipe.teachers:
+            yield Finding(f"teachers.{name}", f"{name!r} always means {meaning}", "give the teacher another name")
     for name, source in recipe.sources.items():
         if source.writer != STUDENT and source.writer not in recipe.teachers:
             writers = (STUDENT, *recipe.teachers)
@@ -26,9 +29,10 @@ def known(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
         mentioned = [(f"{one.where}.on", one.term.on)]
         mentioned += [(f"{one.where}.pairs.params.rejected", name) for name in one.sources[1:]]
         yield from _sources(recipe, mentioned)
-        teachers = [(f"{one.where}.teacher", one.term.teacher)] if one.term.teacher else []
+        teachers = [(f"{one.where}.teacher", one.teacher)] if one.teacher else []
         own = (use.reading for use in one.uses if use.reading and use.names_a_reading)
-        yield from _teachers(recipe, teachers + [(f"{reading.where}.teacher", reading.teacher) for reading in own])
+        teachers += [(f"{reading.where}.teacher", reading.teacher) for reading in own]
+        yield from _teachers(recipe, [(where, name) for where, name in teachers if name != ENVIRONMENT])
 
 
 def _policies(recipe: Recipe) -> Iterator[Finding]:

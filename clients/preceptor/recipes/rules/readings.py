@@ -21,13 +21,13 @@ def _objective_reads(terms: Sequence[ResolvedTerm], teachers: Sequence[str]) -> 
 
 def _reads_a_teacher(one: ResolvedTerm) -> bool:
     """With an advantage in its place, an objective may leave the teacher to that."""
-    objective, named = one.objective.spec, one.term.teacher is not None or one.signal is not None
+    objective, named = one.objective.spec, one.teacher is not None or one.signal is not None
     return bool(objective.reads) and not (objective.takes_advantage and not named)
 
 
 def _is_read_by_somebody(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     for one in terms:
-        named = one.term.teacher is not None or one.signal is not None
+        named = one.teacher is not None or one.signal is not None
         inherited = any(use.reading and not use.names_a_reading for use in one.uses)
         if named and not inherited and not _reads_a_teacher(one):
             fix = tuple(f"terms.{one.index}.{slot}=null" for slot in ("teacher", "signal"))
@@ -37,8 +37,8 @@ def _is_read_by_somebody(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iter
 
 def _teacher_is_read(teachers: Sequence[str], one: ResolvedTerm) -> Iterator[Finding]:
     objective, known = one.objective.spec, " or ".join(sorted(one.objective.spec.reads))
-    if one.term.teacher is None or one.signal is None:
-        missing = "teacher" if one.term.teacher is None else "signal"
+    if one.teacher is None or one.signal is None:
+        missing = "teacher" if one.teacher is None else "signal"
         why = f"{objective.name} learns from a teacher's signal"
         yield Finding(f"{one.where}.{missing}", why, f"name a teacher and {known}", _naming_both(teachers, one))
     elif one.signal.spec.name not in objective.reads:
@@ -54,7 +54,7 @@ def _naming_both(teachers: Sequence[str], one: ResolvedTerm) -> tuple[str, ...]:
     signal = next((text for name, text in TYPED.items() if name in readable), "")
     if not teachers or not (one.signal or signal):
         return ()
-    teacher = () if one.term.teacher else (f"terms.{one.index}.teacher={teachers[0]}",)
+    teacher = () if one.teacher else (f"terms.{one.index}.teacher={teachers[0]}",)
     return teacher if one.signal else (*teacher, f"terms.{one.index}.signal={signal}")
 
 

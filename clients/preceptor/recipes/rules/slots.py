@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.ops import Gradient, Kind
+from preceptor.recipes.ops.spec import REWARDS
 from preceptor.recipes.resolve import ResolvedTerm
 from preceptor.recipes.rules.finding import Finding, TermRule
 
@@ -16,7 +17,7 @@ def _advantages(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iter
         if not objective.takes_advantage and one.advantage:
             yield Finding(where, f"{objective.name} has no use for an advantage", "remove it", (f"{key}=null",))
         elif objective.takes_advantage and not one.advantage:
-            nearest = "group_relative" if one.signal and one.signal.spec.name == "reward" else "k1"
+            nearest = "group_relative" if one.signal and one.signal.spec.name in REWARDS else "k1"
             why = f"without an advantage {objective.name} has zero expected gradient"
             yield Finding(where, why, "name one, such as k1", (f"{key}={nearest}",))
         elif one.advantage and one.advantage[0].op.spec.kind is Kind.TRANSFORM:

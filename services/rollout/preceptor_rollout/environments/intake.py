@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 
 from preceptor.errors import InvalidArgument, NotFound, Unsupported
+from preceptor.recipes.environments import TURN_ENGINES
 from preceptor.suggest import did_you_mean
 from preceptor.types import ModelInfo
 from preceptor_proto.v1 import rollout_pb2
-
-ENGINES = ("hf",)
-"""Engines whose draws go on at a row that is not the first."""
 
 
 def observed_tokens(request: rollout_pb2.GenerateRequest) -> int:
@@ -28,15 +26,17 @@ def check_turns(request: rollout_pb2.GenerateRequest, info: ModelInfo, offered: 
             field="environment.name",
             value=request.environment.name,
             limit=", ".join(offered) or "none",
-            hint=did_you_mean(request.environment.name, offered) or "the operator sets it up under rollout.environments",
+            hint=did_you_mean(request.environment.name, offered)
+            if offered
+            else "the operator sets it up under rollout.environments",
         )
     for index, prompt in enumerate(request.prompts):
         _check_prompt(prompt, f"prompts[{index}]", request.sampling.max_new_tokens, has_environment=has_environment)
     if not has_environment and not any(prompt.first_row for prompt in request.prompts):
         return
     field = "environment" if has_environment else "first_row"
-    if info.engine not in ENGINES:
-        raise Unsupported(f"the {info.engine} engine draws one turn", field=field, value="set", limit=", ".join(ENGINES))
+    if info.engine not in TURN_ENGINES:
+        raise Unsupported(f"the {info.engine} engine draws one turn", field=field, value="set", limit=", ".join(TURN_ENGINES))
     if request.policy_json:
         raise Unsupported("behaviour policies draw one turn", field=field, value="set", limit="no policy_json")
 

@@ -79,6 +79,7 @@ SIGNALS: dict[str, Callable[[ItemScores, Any], Signal]] = {
     "sampled": sampled.read,
     "entropy": entropy.read,
     "reward": reward.read,
+    "environment": reward.read,
 }
 """Signal name -> what it makes of a teacher's columns."""
 

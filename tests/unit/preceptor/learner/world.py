@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -366,7 +366,7 @@ async def _known(queue: MemoryQueue, flow: Flow, lease) -> tuple[list[int], Ragg
         sequence = wire.sequence_from_proto(task.inline)
         return sequence.response_ids.tolist(), wire.want_from_proto(task.want).candidates, True
     view = await queue.read(LogName.of(flow.tenant, flow.job, wire.rollout_id_from_proto(task.rollout)), 0)
-    parts = [entry for entry in view.entries if entry.HasField("segment")]
+    parts = [entry for entry in view.entries if entry.segment.HasField("response")]
     ids = [one for part in parts for one in wire.ids_from_proto(part.segment.response).tolist()]
     rows = [lists.row(r) for part in parts for lists in [wire.ragged_from_proto(part.candidates)] for r in range(lists.row_count)]
     return ids, RaggedIds.from_rows(rows) if task.want.log_candidates else None, view.closed
@@ -410,7 +410,7 @@ class World:
                 await worker
 
     def learner(self, hooks: NoHooks | None = None, *, resume: bool = True) -> Learner:
-        ports = Ports(self.rollout, self.student, self.teacher, self.queue, dict(self.writers))
+        ports = Ports(self.rollout, self.student, cast(Any, self.teacher), self.queue, dict(self.writers))
         folder = RunFolder.of(self.root, RUN)
         return Learner(self.plan, ports, folder, resume, self.events.append, hooks or NoHooks(), self.patience)
 

@@ -42,6 +42,13 @@ OTHER_SUPPORT = (
     "terms.0.token_weights={op: within, params: {of: divergence, at_least: 1}, signal: {op: support, params: {teacher_topk: 1}}}"
 )
 
+PLAYED = (
+    *("sources.rollouts.environment={name: sums}", "terms.0.teacher=null", "terms.0.signal=environment"),
+    *("terms.0.advantage=group_relative", "teachers.tutor=null"),
+)
+EVALUATED = "evaluation={path: x.jsonl, every_steps: 2, max_response_tokens: 4, source: %s}"
+TOLD = "terms.0.sample_weights={op: pass_rate, params: {passed_at: 1}, signal: environment}"
+
 COMPARED = tuple(one.replace("'g'", "'exact'") for one in JUDGED)
 
 # overrides, field, part of the sentence
@@ -49,6 +56,33 @@ REFUSED = [
     # nobody to tell, nothing to compare with
     (("data.answer_field=answer",), "data.answer_field", "nobody would be told"),
     (COMPARED, "terms[0].signal", "the data has none"),
+    # who answers between turns
+    ((*PLAYED, "sources.rollouts.environment=null"), "terms[0].signal", "have no environment"),
+    ((*ON_SUPPORT, TOLD), "terms[0].sample_weights", "have no environment"),
+    ((*PLAYED, *WITH_JUDGE, "terms.0.teacher=judge"), "terms[0].teacher", "does not give the reward of an environment"),
+    (
+        (
+            *PLAYED,
+            "terms.0.advantage={op: group_relative, teacher: environment, signal: environment}",
+            "terms.0.signal=sampled",
+            "terms.0.teacher=environment",
+        ),
+        "terms[0].teacher",
+        "gives a reward, and no sampled",
+    ),
+    (
+        ("terms.0.advantage=group_relative", "teachers.tutor=null", "terms.0.teacher=null", "terms.0.signal=null"),
+        "terms[0].advantage",
+        "none is named",
+    ),
+    (("teachers.environment={model: e}", "terms.0.teacher=environment"), "teachers.environment", "who answers between turns"),
+    (
+        (*PLAYED, *WITH_JUDGE, "sources.rollouts.policy={op: speculative, teacher: judge}"),
+        "sources.rollouts.policy",
+        "draws one turn",
+    ),
+    ((*PLAYED, EVALUATED % "rollout"), "evaluation.source", "no source"),
+    ((EVALUATED % "rollouts",), "evaluation.source", "changes nothing"),
     # cannot learn
     (("terms.0.advantage=null",), "terms[0].advantage", "zero expected gradient"),
     (("terms.0.objective=ppo_clip", "terms.0.advantage=null"), "terms[0].advantage", "zero expected gradient"),
@@ -228,8 +262,18 @@ def test_most_findings_come_with_a_fix_or_advice():
 
 
 def test_the_base_recipe_and_its_richer_forms_are_fine():
-    for overrides in ((), ON_SUPPORT, JUDGED, PREFERENCE, (*PREFERENCE, "terms.0.pairs.params={take: all}")):
+    richer = (ON_SUPPORT, JUDGED, PREFERENCE, (*PREFERENCE, "terms.0.pairs.params={take: all}"), PLAYED,
+              (*PLAYED, EVALUATED % "rollouts", "terms.0.teacher=environment"),
+              (*ON_SUPPORT, "sources.rollouts.environment={name: sums}", TOLD))  # fmt: skip
+    for overrides in ((), *richer):
         assert findings_of(values_of(overrides)) == []
+
+
+def test_turns_need_an_engine_that_takes_them():
+    recipe = recipe_from(values_of(PLAYED))
+    terms = [resolve_term(term, index) for index, term in enumerate(recipe.terms)]
+    assert [one.field for one in lint(recipe, terms, "vllm")] == ["sources.rollouts.environment"]
+    assert lint(recipe, terms, "hf") == []
 
 
 def test_imitation_of_own_draws_is_fine_where_a_judge_chooses():

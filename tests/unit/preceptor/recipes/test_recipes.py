@@ -289,10 +289,11 @@ def test_the_pages_name_every_field_op_and_parameter():
 
 
 def described_models():
-    from preceptor.recipes import alarms, schedules, schema
+    from preceptor.recipes import alarms, environments, schedules, schema
 
     names = ("About", "Data", "Source", "Teacher", "Term", "Optimizer", "Lora", "Training", "Steps", "Evaluation", "Recipe")
-    return [*(getattr(schema, name) for name in names), alarms.AlarmRule, alarms.Alarms, alarms.EarlyStop, schedules.Ramp]
+    return [*(getattr(schema, name) for name in names), alarms.AlarmRule, alarms.Alarms, alarms.EarlyStop, schedules.Ramp,
+            environments.EnvironmentChoice]  # fmt: skip
 
 
 def laughs(levels: int) -> str:
