@@ -5,6 +5,7 @@ The small world has three tokens and scores of the teacher's two likeliest; reci
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,12 +71,20 @@ PARTS: dict[str, Callable[[Values], None]] = {
 }
 """Recipe -> what takes its defining part away; what is left is another method that compiles."""
 
+SIXTEEN = (
+    "gkd", "tiny-k1", "minillm", "distillm", "tiny-skd", "tiny-trust-region", "vopd", "exopd", "eopd", "tip", "opsd", "sdft",
+    "sdpo", "opcd", "confidence-router", "lightning",
+)  # fmt: skip
+BASELINES = ("tiny-sft", "grpo", "off-policy-kd")
+
 TAUGHT_OTHERWISE = {"opcd", "opsdc", "sdpo"}
-"""Their part is which weights teach and what these read: tests/integration/test_self_teachers.py follows the reference there."""
+"""Their part is which weights teach and what these read: tests/integration/test_self_teachers.py follows the reference there,
+tests/integration/test_defining_parts.py takes the part away."""
 
 DRAWN_OTHERWISE = {"tiny-skd", "tiny-trust-region"}
 """Their part is who draws the tokens, which no loss on given tokens shows: tests/integration/test_inline_n3.py holds that the
-rollouts differ from the student's own and that training on them follows the reference."""
+rollouts differ from the student's own and that training on them follows the reference, tests/integration/test_defining_parts.py
+that without it the gradient is another one."""
 
 
 def only_used(values: Values) -> Values:
@@ -111,6 +120,17 @@ def test_a_recipe_compiles_fits_the_schema_and_says_how_far_it_was_checked(name:
     assert recipe.name == name
     assert recipe.about is not None
     assert compile_recipe(recipe).warnings == ()
+
+
+def test_the_page_names_the_tiers_and_each_of_these_says_what_differs() -> None:
+    rows = re.findall(
+        r"^\| (`[^|]*`) \| (source-checked|reading|sketch|see file) \|", Path("docs/recipes.md").read_text(), re.MULTILINE
+    )
+    tiers = {name: tier for names, tier in rows for name in re.findall(r"`([^`]+)`", names) if tier != "see file"}
+    about = {name: load_recipe(path).about for name, path in FILES.items()}
+    assert tiers.items() <= {name: one.tier for name, one in about.items() if one}.items()
+    assert {*SIXTEEN, *BASELINES} <= tiers.keys()
+    assert all((one := about[name]) is not None and one.differs for name in (*SIXTEEN, *BASELINES))
 
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - DRAWN_OTHERWISE - TAUGHT_OTHERWISE))
