@@ -30,7 +30,7 @@ from preceptor.recipes import load_recipe
 ROOT = Path(__file__).parents[1]
 FIRST = ("tiny-reverse-kl", "tiny-sft", "off-policy-kd", "grpo", "tiny-k1", "tiny-forward-kl")
 BASE_NAME = "tiny-base"
-STEPS, SEEDS, CONTROL_SEEDS = 15, 3, 1
+STEPS, SEEDS, CONTROL_SEEDS = 16, 3, 1
 OVERRIDES = (
     f"schedule.steps={STEPS}",
     f"optimizer.learning_rate.steps={STEPS}",
