@@ -7,7 +7,7 @@ asked for, and its verdict ends it, so a learner that dies asks again for what h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from preceptor import wire
 from preceptor.error_details import error_of
@@ -22,6 +22,7 @@ from preceptor.learner.stages import closed_rollouts
 from preceptor.learner.waits import persist, together
 from preceptor.queue.types import OUT_START
 from preceptor.recipes import TeacherPlan
+from preceptor.recipes.ops.reward import GROUPING
 from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 
 GROUPS_AT_ONCE = 8
@@ -42,10 +43,9 @@ class GradeDesk:
         groups: dict[tuple[str, int], tuple[TeacherPlan, list[TaskOpened]]] = {}
         for closed in closed_rollouts(self._journal.state, self._plan, index):
             for grader in self._plan.slot_of(closed.rollout.sample).graders:
-                task = self._journal.state.tasks[grade_name(closed.rollout, grader)]
-                if not task.ended:
-                    groups.setdefault((grader.name, closed.rollout.prompt), (grader, []))[1].append(task.opened)
-        await together(*(self._grade(grader, tasks) for grader, tasks in groups.values()))
+                task = self._journal.state.tasks[grade_name(closed.rollout, grader)].opened
+                groups.setdefault((grader.name, closed.rollout.prompt), (grader, []))[1].append(task)
+        await together(*(self._grade(grader, tasks) for grader, tasks in groups.values() if any(self._waiting(tasks))))
 
     async def _grade(self, grader: TeacherPlan, tasks: Sequence[TaskOpened]) -> None:
         async with self._room:
@@ -53,20 +53,21 @@ class GradeDesk:
 
     async def _ask(self, grader: TeacherPlan, tasks: Sequence[TaskOpened], left_s: float) -> None:
         """What has a verdict is kept, also where another item of the group failed."""
-        waiting = [task for task in tasks if not self._journal.state.tasks[task.task_id].ended]
+        waiting = list(self._waiting(tasks))
         if not waiting:
             return  # what was left has been given up
+        asked = self._compared(grader, tasks) or waiting
         request = teacher_pb2.GradeRequest(
             teacher=wire.choice_to_proto(grader.model),
             spec=teacher_pb2.ScoreTask.FromString(tasks[0].payload).grade,
-            items=[self._item(task) for task in waiting],
+            items=[self._item(task) for task in asked],
             job=self._plan.run,
         )
         reply = await self._port.grade(request, deadline_s=left_s)
-        if len(reply.results) != len(waiting):
-            raise Corrupt("another number of verdicts than items", field="results", value=len(reply.results), limit=len(waiting))
+        if len(reply.results) != len(asked):
+            raise Corrupt("another number of verdicts than items", field="results", value=len(reply.results), limit=len(asked))
         self._hooks.reached("verdict read")
-        answers = list(zip(waiting, reply.results, strict=True))
+        answers = [(task, result) for task, result in zip(asked, reply.results, strict=True) if task in waiting]
         good = [(task, result.verdict) for task, result in answers if not result.HasField("error")]
         await self._journal.write(*(self._record(task, grader.model, verdict) for task, verdict in good))
         self._hooks.reached("verdict journaled")
@@ -78,6 +79,16 @@ class GradeDesk:
                 await self._desk.give_up(task.rollout, error)
         if passing := [error for _, error in failed if error.retryable]:
             raise passing[0]
+
+    def _waiting(self, tasks: Sequence[TaskOpened]) -> Iterator[TaskOpened]:
+        """Those without a verdict."""
+        return (task for task in tasks if not self._journal.state.tasks[task.task_id].ended)
+
+    def _compared(self, grader: TeacherPlan, tasks: Sequence[TaskOpened]) -> list[TaskOpened]:
+        """All that a grader of groups holds against each other, also where a part of them had its verdict before."""
+        if grader.grading is None or grader.grading.grader not in GROUPING:
+            return []
+        return [task for task in tasks if RolloutKey.of(task.rollout) in self._journal.state.closed]
 
     def _item(self, task: TaskOpened) -> teacher_pb2.GradeItem:
         closed = self._journal.state.closed[RolloutKey.of(task.rollout)]

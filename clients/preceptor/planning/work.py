@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from preceptor.learner import RunPlan
 from preceptor.learner.plan import Slot
 from preceptor.planning.like import Observed
+from preceptor.planning.questions import questions_of_group
 from preceptor.planning.ranges import NOTHING, Range, exactly
-from preceptor.recipes.ops.reward import COMPARING
+from preceptor.recipes import TeacherPlan
+from preceptor.recipes.ops.reward import COMPARING, GROUPING
 
 FEWEST_TOKENS_PER_BYTE, MOST_TOKENS_PER_BYTE = 1 / 8, 1
 TEMPLATE_TOKENS = Range(0, 64)
@@ -17,6 +19,9 @@ TEMPLATE_TOKENS = Range(0, 64)
 BYTES_PER_TOKEN = Range(0, 8)
 QUESTION_BYTES = Range(500, 1200)
 """Of a grader's question beside the texts that it is about: instructions, fences, request number; a test holds it to them."""
+
+FENCE_BYTES = Range(96, 108)
+"""Of the markers around each response beyond the first, where several are compared."""
 
 ANSWER_TOKENS = Range(4, 256)
 """Of a verdict; the most is the default of a provider's `max_reply_tokens`."""
@@ -117,14 +122,27 @@ def _asking(slot: Slot) -> list[str]:
 
 
 def _graded(plan: RunPlan, slot: Slot, name: str, like: Observed | None) -> Graded:
-    """Equal responses to one prompt are judged once, so the fewest is one for each prompt."""
     grader = plan.compiled.teachers[name]
     assert grader.grading is not None, "a grader has a grading"
     prompts = plan.per_step * plan.steps
     if like is not None and like.asked is not None:
         return Graded(name, grader.model, *like.asked.of(prompts * slot.source.samples_per_prompt))
-    calls = Range(prompts, prompts * slot.source.samples_per_prompt) * CALLS_PER_VERDICT
-    response_bytes = _responses(slot, like.response_range if like else None) * BYTES_PER_TOKEN
+    questions, shown = _questions(plan, slot, grader, prompts)
+    calls = questions * CALLS_PER_VERDICT
+    response_bytes = _responses(slot, like.response_range if like else None) * BYTES_PER_TOKEN * shown
+    response_bytes += FENCE_BYTES * Range(shown.low - 1, shown.high - 1)
     texts = exactly(_mean_prompt_bytes(plan) + len(grader.grading.parameters_json.encode())) + response_bytes + QUESTION_BYTES
     each = Range(tokens_of_bytes(texts.low).low, tokens_of_bytes(texts.high).high)
     return Graded(name, grader.model, calls, calls * each, calls * ANSWER_TOKENS)
+
+
+def _questions(plan: RunPlan, slot: Slot, grader: TeacherPlan, prompts: int) -> tuple[Range, Range]:
+    """Questions, and responses in each. Equal responses to one prompt are judged once, so the fewest is one for each prompt.
+
+    A group that is compared has the rollouts of all sources; a source is said to cause its part of the questions."""
+    mine = slot.source.samples_per_prompt
+    if grader.grading is None or grader.grading.grader not in GROUPING:
+        return Range(prompts, prompts * mine), exactly(1)
+    together = sum(one.source.samples_per_prompt for one in plan.slots if grader in one.graders)
+    questions, shown = questions_of_group(grader.grading, together)
+    return questions * (prompts * mine / together), shown

@@ -8,6 +8,7 @@ from preceptor.types import Capabilities, ModelInfo, ModelRef, Receipt, TimeSpli
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_teacher.api import Payer
 from preceptor_teacher.graders import Means, build_grader, names_of_graders
+from preceptor_teacher.graders.watching import Judgements
 from preceptor_teacher.grading import graded
 from preceptor_teacher.mathematics import MathProcess
 
@@ -30,6 +31,7 @@ class Checker:
     def __init__(self, spec: CheckSpec) -> None:
         self.spec = spec
         self._mathematics = MathProcess()
+        self.judgements = Judgements()
 
     @property
     def info(self) -> ModelInfo:
@@ -42,7 +44,9 @@ class Checker:
 
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """See `GradingTeacher.grade`. Nobody is paid."""
-        return await graded(build_grader(request.spec, Means(mathematics=self._mathematics)), request, self._receipt)
+        return await graded(
+            build_grader(request.spec, Means(mathematics=self._mathematics, watch=self.judgements)), request, self._receipt
+        )
 
     async def close(self) -> None:
         await self._mathematics.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,7 +13,11 @@ from preceptor.errors import PreceptorError
 from preceptor.types import CacheTier, GradeItem, ModelInfo, Receipt, Verdict
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_teacher.api import Payer
-from preceptor_teacher.graders import Grader
+from preceptor_teacher.graders import Grader, GroupGrader
+from preceptor_teacher.graders.watching import Judgements
+
+ReceiptOf = Callable[[Verdict, float], Receipt]
+"""Of a verdict and the seconds that it took."""
 
 
 class GradingSpec(Protocol):
@@ -40,6 +44,11 @@ class GradingTeacher(Protocol):
         """Why it cannot grade now; None while it can."""
         ...
 
+    @property
+    def judgements(self) -> Judgements:
+        """What its graders have noticed of it."""
+        ...
+
     async def start(self) -> None:
         """Finds out what it has to before it can grade."""
         ...
@@ -52,24 +61,51 @@ class GradingTeacher(Protocol):
 
 
 async def graded(
-    grader: Grader, request: teacher_pb2.GradeRequest, receipt_of: Callable[[Verdict, float], Receipt]
+    grader: Grader | GroupGrader, request: teacher_pb2.GradeRequest, receipt_of: ReceiptOf
 ) -> list[teacher_pb2.GradeResult]:
+    """What the grader says, each item by itself or held against its group."""
+    items = [wire.grade_item_from_proto(item) for item in request.items]
+    if isinstance(grader, GroupGrader):
+        return await _in_groups(grader, items, receipt_of)
+    return await _by_themselves(grader, [replace(item, group="") for item in items], receipt_of)
+
+
+async def _by_themselves(grader: Grader, items: Sequence[GradeItem], receipt_of: ReceiptOf) -> list[teacher_pb2.GradeResult]:
     """Samples of one prompt are often equal to the letter: equal texts are graded once, and only the first bears the cost."""
-    items = [replace(wire.grade_item_from_proto(item), group="") for item in request.items]
     different = list(dict.fromkeys(items))
-    found = await asyncio.gather(*(_graded(grader, item, receipt_of) for item in different))
-    outcomes = dict(zip(different, found, strict=True))
+    found = await asyncio.gather(*(_graded(lambda item=item: _alone(grader, item), receipt_of) for item in different))
+    outcomes = {item: one if isinstance(one, PreceptorError) else one[0] for item, one in zip(different, found, strict=True)}
     firsts = {item: items.index(item) for item in different}
     return [_result(outcomes[item], index, firsts[item]) for index, item in enumerate(items)]
 
 
-async def _graded(grader: Grader, item: GradeItem, receipt_of: Callable[[Verdict, float], Receipt]) -> Verdict | PreceptorError:
+async def _in_groups(grader: GroupGrader, items: Sequence[GradeItem], receipt_of: ReceiptOf) -> list[teacher_pb2.GradeResult]:
+    """Each group by itself; what is wrong with one is said of each of its items."""
+    groups: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(item.group, []).append(index)
+    members = list(groups.values())
+    found = await asyncio.gather(
+        *(_graded(lambda group=group: grader.grade_group([items[index] for index in group]), receipt_of) for group in members)
+    )
+    outcomes: dict[int, Verdict | PreceptorError] = {}
+    for group, one in zip(members, found, strict=True):
+        outcomes |= dict.fromkeys(group, one) if isinstance(one, PreceptorError) else dict(zip(group, one, strict=True))
+    return [_result(outcomes[index], index, index) for index in range(len(items))]
+
+
+async def _alone(grader: Grader, item: GradeItem) -> list[Verdict]:
+    return [await grader.grade(item)]
+
+
+async def _graded(grade: Callable[[], Awaitable[list[Verdict]]], receipt_of: ReceiptOf) -> list[Verdict] | PreceptorError:
     began_s = asyncio.get_running_loop().time()
     try:
-        verdict = await grader.grade(item)
+        verdicts = await grade()
     except PreceptorError as error:
         return error
-    return replace(verdict, receipt=receipt_of(verdict, asyncio.get_running_loop().time() - began_s))
+    took_s = asyncio.get_running_loop().time() - began_s
+    return [replace(verdict, receipt=receipt_of(verdict, took_s)) for verdict in verdicts]
 
 
 def _result(outcome: Verdict | PreceptorError, index: int, first: int) -> teacher_pb2.GradeResult:

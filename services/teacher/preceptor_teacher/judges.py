@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from preceptor.errors import TooLarge
 from preceptor.logs import get_logger
@@ -14,7 +17,8 @@ from preceptor_serving.quotas import Desk
 from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Payer, Spent
 from preceptor_teacher.api.probing import Found
 from preceptor_teacher.graders import Means, build_grader, names_of_graders
-from preceptor_teacher.grading import graded
+from preceptor_teacher.graders.watching import Judgements
+from preceptor_teacher.grading import GradingTeacher, graded
 
 log = get_logger("preceptor.judges")
 ENGINE = "api"
@@ -40,6 +44,7 @@ class Judge:
     def __init__(self, spec: JudgeSpec, desk: Desk | None = None, book: Callable[[Payer, Spent], None] = _unbooked) -> None:
         self.spec = spec
         self._found: Found | None = None
+        self.judgements = Judgements()
         self.client = ChatClient(spec.options, spec.options.key(), name=spec.name, desk=desk, book=book)
 
     @property
@@ -71,7 +76,8 @@ class Judge:
 
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """See `GradingTeacher.grade`."""
-        means = Means(partial(self.client.complete, payer=payer), self.client.calls.secret_of(payer.tenant))
+        secret = self.client.calls.secret_of(payer.tenant)
+        means = Means(partial(self.client.complete, payer=payer), secret, watch=self.judgements)
         return await graded(build_grader(request.spec, means), request, self._receipt)
 
     async def converse(self, messages: Sequence[Message], max_tokens: int | None, payer: Payer) -> ChatReply:
@@ -103,3 +109,18 @@ class Judge:
             tokens_computed=verdict.tokens,
             time=TimeSplit(queued_s=took_s),
         )
+
+
+class JudgementCollector(Collector):
+    """What graders noticed of their judges, read when somebody asks. `judges` is live. docs/black-box.md explains the counts."""
+
+    def __init__(self, judges: Sequence[GradingTeacher]) -> None:
+        self._judges = judges
+
+    def collect(self) -> Iterator[Metric]:
+        told = "What graders noticed of their judge: whether repeated questions agree, and which place it names"
+        family = CounterMetricFamily("preceptor_judgements", told, labels=("teacher", "grader", "what", "outcome"))
+        for judge in self._judges:
+            for labels, count in sorted(judge.judgements.counts.items()):
+                family.add_metric((judge.spec.name, *labels), count)
+        yield family

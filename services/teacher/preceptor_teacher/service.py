@@ -42,7 +42,7 @@ from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
 from preceptor_teacher.checks import Checker, CheckSpec
 from preceptor_teacher.draining import Draining
 from preceptor_teacher.grading import GradingTeacher, judge_of, names_of
-from preceptor_teacher.judges import Judge, JudgeSpec
+from preceptor_teacher.judges import Judge, JudgementCollector, JudgeSpec
 from preceptor_teacher.pool import EnginePool, PoolPolicy
 from preceptor_teacher.runs import named, result_of, run_all
 from preceptor_teacher.standings import Standings
@@ -142,6 +142,7 @@ class TeacherService:
         entries = self._specs or await asyncio.to_thread(teachers_of, settings)  # a model of a hub may be downloaded
         draining = self._open_desk([spec.name for spec in entries], context)
         context.meters.registry.register(ProviderCollector(self._clients))
+        context.meters.registry.register(JudgementCollector(self._judges))
         for spec in entries:
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if isinstance(spec, JudgeSpec | CheckSpec):

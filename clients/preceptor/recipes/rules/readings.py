@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from preceptor.recipes.ops.reward import COMPARING
+from preceptor.recipes.ops.reward import COMPARING, GROUPING
 from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule
 from preceptor.recipes.schema import STUDENT, Recipe
@@ -114,5 +114,15 @@ def _answers_are_told(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator
             yield Finding(one.where, why, "name the key of the answers in data.answer_field")
 
 
+def _groups_are_compared(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
+    for one in terms:
+        alone = [name for name in one.sources if recipe.sources[name].samples_per_prompt == 1]
+        for reading in one.readings:
+            if alone and reading.needs.grader in GROUPING:
+                why = f"{reading.needs.grader} compares the rollouts of a prompt, and {alone[0]} draws one"
+                field = f"sources.{alone[0]}.samples_per_prompt"
+                yield Finding(reading.where, why, f"set {field}: 2 or more", (f"{field}=4",))
+
+
 TERM_RULES: tuple[TermRule, ...] = (_objective_reads, _uses_read)
-RULES: tuple[Rule, ...] = (_is_read_by_somebody, _one_want_each, _student_topk_is_logged, _answers_are_told)
+RULES: tuple[Rule, ...] = (_is_read_by_somebody, _one_want_each, _student_topk_is_logged, _answers_are_told, _groups_are_compared)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from preceptor.types import GradeItem, Verdict
 from preceptor_teacher.api.messages import ChatReply, Message
+from preceptor_teacher.graders.watching import Watch, unwatched
 from preceptor_teacher.mathematics import MathProcess
 
 
@@ -27,6 +28,16 @@ class Grader(Protocol):
         ...
 
 
+@runtime_checkable
+class GroupGrader(Protocol):
+    """Judges the responses of one group against each other."""
+
+    async def grade_group(self, items: Sequence[GradeItem]) -> list[Verdict]:
+        """One verdict for each item, in order; of equal responses the first bears the cost. `InvalidArgument` for a group that
+        cannot be compared, another `PreceptorError` where the judge was not reached."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What a served grader may use: a judge has the first two, a teacher that checks the last."""
@@ -38,6 +49,7 @@ class Means:
     """Makes the same item the same question to the letter; without one its marks are drawn afresh."""
 
     mathematics: MathProcess | None = None
+    watch: Watch = unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +59,5 @@ class GraderSpec:
     name: str
     summary: str
     params: type[BaseModel]
-    build: Callable[[Any, Means], Grader]
+    build: Callable[[Any, Means], Grader | GroupGrader]
     asks: bool = True

@@ -10,13 +10,12 @@ from pydantic import ValidationError
 from preceptor.errors import InvalidArgument, NotFound, Unsupported
 from preceptor.suggest import did_you_mean
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import chunks, critique, exact, math_verify, rubric, verbal
-from preceptor_teacher.graders.protocol import Grader, GraderSpec, Means
+from preceptor_teacher.graders import best_of_n, chunks, critique, exact, math_verify, pairwise, rubric, verbal
+from preceptor_teacher.graders.protocol import Grader, GraderSpec, GroupGrader, Means
 
-GRADERS: dict[str, GraderSpec] = {
-    spec.name: spec for spec in (chunks.SPEC, critique.SPEC, exact.SPEC, math_verify.SPEC, rubric.SPEC, verbal.SPEC)
-}
-"""Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name that here."""
+_MODULES = (best_of_n, chunks, critique, exact, math_verify, pairwise, rubric, verbal)
+GRADERS: dict[str, GraderSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
+"""Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name it above."""
 
 
 def names_of_graders(*, asking: bool) -> tuple[str, ...]:
@@ -24,7 +23,7 @@ def names_of_graders(*, asking: bool) -> tuple[str, ...]:
     return tuple(name for name, spec in GRADERS.items() if spec.asks is asking)
 
 
-def build_grader(request: teacher_pb2.GradeSpec, means: Means) -> Grader:
+def build_grader(request: teacher_pb2.GradeSpec, means: Means) -> Grader | GroupGrader:
     """The grader that a request names, with the parameters it gives; unknown names and parameters are refused."""
     spec = GRADERS.get(request.grader)
     if spec is None:

@@ -7,7 +7,7 @@ which the graded text cannot know, and the verdict. A reply that copies a verdic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 LOWEST, HIGHEST = 0, 10
@@ -58,6 +58,13 @@ def whole_number(value: object, name: str, lowest: int, highest: int) -> int:
     """The value, where it is an integer within these bounds."""
     if type(value) is not int or not lowest <= value <= highest:
         raise NoVerdict(f"the {name} is not an integer from {lowest} to {highest}")
+    return value
+
+
+def one_of(value: object, name: str, allowed: Collection[str]) -> str:
+    """The value, where it is one of these texts."""
+    if not isinstance(value, str) or value not in tuple(allowed):
+        raise NoVerdict(f"the {name} is not {', '.join(allowed)}")
     return value
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from preceptor_teacher.graders.fence import fenced_texts
 
 HIGHEST = 10
-_SHAPE = re.compile(r'\{"request": "([0-9a-f]+)", "(score|criteria|met)": (?:N\}|N, "(critique)"|\[)')
+COMPARING = ("better", "best")
+_SHAPE = re.compile(r'\{"request": "([0-9a-f]+)", "(score|criteria|met|better|best)": (?:[NB]\}|N, "(critique)"|\[)')
 _MOST = re.compile(r"^Write at most (\d+) criteria", re.MULTILINE)
 _WORD = re.compile(r"Word (\d+) is (\S+)")
 
@@ -25,6 +26,8 @@ class Judging:
     kind: str = "score"
     criteria: tuple[str, ...] = ()
     most_criteria: int = 0
+    several: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Responses that are compared, by label."""
 
     def reply(self, own_answer: str) -> str:
         """The verdict of a judge whose own answer is this."""
@@ -38,10 +41,11 @@ def read_judging(text: str) -> Judging | None:
     if shape is None or "prompt" not in texts:
         return None
     kind, most = shape[3] or shape[2], _MOST.search(text)
-    if (kind != "criteria" and "response" not in texts) or (kind == "criteria" and most is None):
+    several = {label: one for label, one in texts.items() if kind in COMPARING and label not in ("prompt", "reference")}
+    if (kind != "criteria" and not several and "response" not in texts) or (kind == "criteria" and most is None):
         return None
     criteria = tuple(json.loads(texts["criteria"])) if kind == "met" else ()
-    return Judging(texts["prompt"], texts.get("response", ""), shape[1], kind, criteria, int(most[1]) if most else 0)
+    return Judging(texts["prompt"], texts.get("response", ""), shape[1], kind, criteria, int(most[1]) if most else 0, several)
 
 
 def agreement(own: str, theirs: str) -> int:
@@ -82,9 +86,21 @@ def _meets(criterion: str, response: str, own: str) -> bool:
     return response.split()[place - 1 : place] == [word[2]]
 
 
+def _best(judging: Judging, own: str) -> dict[str, object]:
+    """The one that agrees most, the first of several."""
+    return {"best": max(judging.several, key=lambda label: agreement(own, judging.several[label]))}
+
+
+def _better(judging: Judging, own: str) -> dict[str, object]:
+    scores = {label: agreement(own, text) for label, text in judging.several.items()}
+    return {"better": "neither"} if len(set(scores.values())) == 1 else {"better": max(scores, key=scores.__getitem__)}
+
+
 _PLAYED: dict[str, Callable[[Judging, str], dict[str, object]]] = {
     "score": _score,
     "critique": _critique,
     "criteria": _criteria,
     "met": _met,
+    "better": _better,
+    "best": _best,
 }

@@ -16,7 +16,7 @@ from preceptor.learner.run_folder import RunFolder
 from preceptor.names import task_name
 from preceptor.queue import Flow, TaskState
 from preceptor.types import RolloutId
-from tests.unit.preceptor.learner.world import RUN, TEACHER, Fault, KillAt, World, plan, work
+from tests.unit.preceptor.learner.world import RUN, TEACHER, Fault, KillAt, World, plan, recipe, work
 
 
 @pytest.fixture
@@ -92,6 +92,18 @@ async def test_a_verdict_is_asked_for_once_and_again_only_where_it_failed(tmp_pa
     wrong.teacher.grade_errors = [InvalidArgument("no such guidance")]
     with pytest.raises(InvalidArgument, match="guidance"):
         await wrong.run()
+
+
+async def test_a_group_that_is_compared_is_asked_for_whole_also_where_a_part_has_its_verdict(tmp_path: Path) -> None:
+    made = recipe()
+    made["terms"][1]["signal"]["params"]["grader"] = "pairwise"  # pyright: ignore
+    worlds = [World(tmp_path / name) for name in ("undisturbed", "failed")]
+    for world, errors in zip(worlds, (0, 1), strict=True):
+        world.plan, world.teacher.grader = plan(made), "pairwise"
+        world.teacher.grade_errors = [EngineFailed("the provider is away")] * errors
+        await world.run()
+    assert worlds[0].student.now == worlds[1].student.now
+    assert (worlds[0].teacher.group_sizes, worlds[1].teacher.group_sizes) == ([2] * 6, [2] * 7)
 
 
 async def test_a_rollout_without_a_verdict_has_no_reward_and_its_cost_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ OTHERS = (
     '{"request": "0123456789abcdef", "met": [true, true]}',
     '{"request": "0123456789abcdef", "criteria": [{"text": "It is my answer.", "weight": 10}]}',
     '{"request": "0123456789abcdef", "score": 10, "critique": "Nothing is wrong."}',
+    '{"request": "0123456789abcdef", "better": "first"}',
+    '{"request": "0123456789abcdef", "best": "a"}',
 )
 """Verdicts in the shapes of the other graders."""
 

@@ -100,7 +100,7 @@ async def test_a_judge_is_described_and_is_no_scorer():
         assert (info.model.name, info.engine, info.capabilities.graders) == (
             "judge",
             "api",
-            ("chunks", "critique", "rubric", "verbal"),
+            ("best_of_n", "chunks", "critique", "pairwise", "rubric", "verbal"),
         )
         assert (info.capabilities.judge, info.capabilities.sampled) == (True, False)
         assert [one.model.name for one in await client.describe()] == ["scorer", "judge"]
@@ -168,6 +168,31 @@ async def test_a_rubric_is_paid_once_a_prompt_and_critiques_come_through_both_do
         assert (told["verdict"]["reward"], told["verdict"]["critique"]) == (5.0, f"Word 3 should be {FIRST.worked.split()[2]}.")
         [same] = await grade(house, half, options=GradeOptions("critique"))
         assert (same.critique, same.calls) == (told["verdict"]["critique"], 0)
+
+
+async def test_a_group_is_compared_through_both_doors_paid_once_and_what_was_noticed_is_on_the_page():
+    words = FIRST.worked.split()
+    pool = [GradeItem(FIRST.prompt, " ".join(words[:count]), group="0") for count in (len(words), 1, 2)]
+    async with judged() as (house, provider):
+        verdicts = await grade(house, *pool, options=GradeOptions("pairwise"))
+        assert [one.reward for one in verdicts] == [1.0, 0.0, 0.5]
+        assert sum(one.calls for one in verdicts) == provider.provider.seen["chat"] == 6
+        body = {"teacher": "judge", "items": [asdict(item) for item in pool]}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", timeout=30) as http:
+            again = (await http.post("/v1/grade", json={**body, "grader": "pairwise"})).json()["results"]
+            best = (await http.post("/v1/grade", json={**body, "grader": "best_of_n"})).json()["results"]
+            one = (await http.post("/v1/grade", json={**body, "items": body["items"][:1], "grader": "pairwise"})).json()
+            page = (await http.get("/metrics")).text
+        assert [(one["verdict"]["reward"], one["verdict"]["calls"]) for one in again] == [(1.0, 0), (0.0, 0), (0.5, 0)]
+        assert again[2]["verdict"]["criteria"][0] | {"name": ""} == again[2]["verdict"]["criteria"][0] | {
+            "name": "",
+            "score": 0.0,
+        }
+        assert [one["verdict"]["reward"] for one in best] == [1.0, 0.0, 0.0]
+        assert one["results"][0]["error"]["field"] == "items[0].group"
+        counted = 'preceptor_judgements_total{grader="pairwise",outcome="agreed",teacher="judge",what="orders"} 6.0'
+        assert counted in page
+        assert provider.provider.seen["chat"] == 8
 
 
 async def test_overload_and_failures_are_outlasted():
