@@ -16,6 +16,13 @@ teachers:
     base_url: https://provider.example/v1
     model: their-name-of-it
     api_key_env: PROVIDER_KEY
+  far:
+    engine: echo                 # scores at another server; see `preceptor_teacher.engines.echo.options`
+    folder: models/their-tokenizer
+    base_url: http://10.0.0.5:8000/v1
+    model: their-name-of-it
+    max_sequence_tokens: 4095
+    private_hosts: [10.0.0.5]
 """
 
 from __future__ import annotations
@@ -161,7 +168,9 @@ def _from_entry(name: str, entry: object, root: Path, *, here: bool) -> Entry:
 
 
 def _located(name: str, options: dict[str, Any], root: Path, *, here: bool) -> dict[str, Any]:
-    """The options with the folder of the model."""
+    """The options with the folder of the model; a file of a key lies beside the file that names it."""
+    if isinstance(options.get("api_key_file"), str):
+        options = {**options, "api_key_file": str(root / options["api_key_file"])}
     if "folder" in options and "hub" in options:
         raise ConfigurationError(f"teacher {name} has a folder and a hub", field=f"teachers.{name}.hub", limit="one of them")
     if "folder" in options:

@@ -12,6 +12,7 @@ from preceptor.suggest import did_you_mean
 from preceptor_serving.vllm.arguments import is_another_release, written_arguments
 
 OPTIONS: dict[str, str] = {
+    "echo": "preceptor_teacher.engines.echo.options:EchoOptions",
     "fake": "preceptor_serving.engines.fake.options:FakeOptions",
     "hf": "preceptor_teacher.engines.hf.options:HfOptions",
     "vllm": "preceptor_teacher.engines.vllm.options:VllmOptions",

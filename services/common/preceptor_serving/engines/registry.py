@@ -13,6 +13,7 @@ from preceptor_serving.engines.protocol import Engine
 Factory = Callable[[Mapping[str, Any]], Engine]
 
 ENGINES: dict[str, str] = {
+    "echo": "preceptor_teacher.engines.echo:create",
     "fake": "preceptor_serving.engines.fake:create",
     "hf": "preceptor_teacher.engines.hf:create",
     "rollout-hf": "preceptor_rollout.engine:create",

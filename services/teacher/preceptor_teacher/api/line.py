@@ -55,8 +55,14 @@ class Sent:
 class Line:
     """Made inside an event loop. `transport` replaces the network in tests."""
 
-    def __init__(self, options: ApiOptions, key: SecretStr | None, transport: httpx.AsyncBaseTransport | None) -> None:
-        self._options, self._key = options, key
+    def __init__(
+        self,
+        options: ApiOptions,
+        key: SecretStr | None,
+        transport: httpx.AsyncBaseTransport | None,
+        most_bytes: int = MAX_REPLY_BYTES,
+    ) -> None:
+        self._options, self._key, self._most_bytes = options, key, most_bytes
         self._wire = WIRES[options.wire]
         self._base = options.base_url.rstrip("/")
         self.url = self._base + self._wire.path(options)
@@ -85,10 +91,19 @@ class Line:
     async def ask(self, path: str, body: bytes) -> Body | None:
         """What is answered to a body of any shape under another path; None where that is not served or fails."""
         try:
-            response, data = await self._post(body, self._base + path)
-            return json_object(data) if response.is_success else None
-        except (httpx.HTTPError, TimeoutError, PreceptorError):
+            return await self.read(path, body)
+        except PreceptorError:
             return None
+
+    async def read(self, path: str, body: bytes) -> Body:
+        """The same, with the reason where it fails: a `PreceptorError` that is retryable where asking again may help."""
+        try:
+            response, data = await self._post(body, self._base + path)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise self._trouble(error) from None
+        if not response.is_success:
+            raise _refusal(response, data)
+        return json_object(data)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -96,31 +111,35 @@ class Line:
     async def _post(self, body: bytes, url: str) -> tuple[httpx.Response, bytes]:
         async with asyncio.timeout(self._options.timeout_s):
             async with self._http.stream("POST", url, content=body, headers=self._headers()) as response:
-                return response, await _bounded(response)
+                return response, await _bounded(response, self._most_bytes)
 
     def _failed(self, error: httpx.HTTPError | TimeoutError | PreceptorError) -> Sent:
         """Before a connection nothing is paid; after it nobody can say."""
         if isinstance(error, PreceptorError):  # a forbidden address, or a reply beyond its bound
             return Sent(error=error, maybe_paid=error.retryable, answered=not error.retryable)
-        connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        if connected and isinstance(error, httpx.TimeoutException | TimeoutError):
-            told = f"the provider did not answer within {self._options.timeout_s:g} s"
-        else:
-            told = f"the provider cannot be reached: {type(error).__name__}"
-        return Sent(error=Unavailable(told), maybe_paid=connected, answered=False)
+        return Sent(error=self._trouble(error), maybe_paid=_connected(error), answered=False)
+
+    def _trouble(self, error: httpx.HTTPError | TimeoutError) -> Unavailable:
+        if _connected(error) and isinstance(error, httpx.TimeoutException | TimeoutError):
+            return Unavailable(f"the provider did not answer within {self._options.timeout_s:g} s")
+        return Unavailable(f"the provider cannot be reached: {type(error).__name__}")
 
     def _headers(self) -> dict[str, str]:
         own = self._wire.key_headers(self._key.get_secret_value()) if self._key is not None else {}
         return {"content-type": "application/json", **dict(self._wire.fixed_headers), **own}
 
 
-async def _bounded(response: httpx.Response) -> bytes:
+def _connected(error: Exception) -> bool:
+    return not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+
+
+async def _bounded(response: httpx.Response, most_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in response.aiter_bytes():
         size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise Unavailable(f"the provider's reply is longer than {MAX_REPLY_BYTES} bytes")
+        if size > most_bytes:
+            raise Unavailable(f"the provider's reply is longer than {most_bytes} bytes")
         parts.append(part)
     return b"".join(parts)
 

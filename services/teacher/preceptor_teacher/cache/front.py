@@ -42,8 +42,8 @@ class CacheFront:
 
     def _lookup(self, ticket: Ticket, known: Mapping[ModelRef, ModelInfo]) -> Lookup | None:
         info = known.get(ticket.version)
-        if info is None:
-            return None
+        if info is None or info.capabilities.echo_logprobs:
+            return None  # a server may have other weights tomorrow under the same name
         item = ScoreItem(wire.sequence_from_proto(ticket.item.sequence), wire.want_from_proto(ticket.item.want))
         engine = f"{info.engine} {info.engine_version} {self._options}"
         grows = ticket.growth is not None and ticket.growth.open
