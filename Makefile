@@ -173,6 +173,10 @@ bench-vllm-ways: install-vllm ## The ways to scores that vLLM offers, each tried
 bench-provider: install ## What a provider's bad days cost: retries, the circuit, the budget, counted at the provider's socket
 	$(RUN) benchmarks.bench_provider
 
+.PHONY: bench-judge
+bench-judge: install ## A small real model as a judge: can it be read, does it agree, what talks it over; goes on where it was stopped
+	$(RUN) benchmarks.bench_judge
+
 .PHONY: bench-overload
 bench-overload: install ## What a teacher serves, refuses and recovers to under four times its capacity
 	$(RUN) benchmarks.bench_overload

@@ -13,8 +13,11 @@ from examples.tiny.task import load
 from preceptor.errors import ConfigurationError
 from preceptor.types import GradeItem
 from preceptor_teacher.graders.verbal import ask_for
+from preceptor_teacher.graders.verdicts import NoVerdict, read_score, schema_of
 from preceptor_teacher.testing import FAULTS, FaultPlan, StandIn, standing_in
 from preceptor_teacher.testing.judging import agreement, read_judging
+from preceptor_teacher.testing.shapes import few_instances
+from preceptor_teacher.testing.writer import Writer
 from tests.support.models import BUNDLED_TEACHER
 
 pytestmark = pytest.mark.skipif(not BUNDLED_TEACHER.exists(), reason="the bundled pair is not there")
@@ -120,3 +123,40 @@ async def test_a_key_is_asked_for_where_one_is_set():
     async with provider(api_key="sesame-sesame") as (_, http):
         assert (await http.get("/models")).status_code == 401
         assert (await http.get("/models", headers={"authorization": "Bearer sesame-sesame"})).status_code == 200
+
+
+async def test_a_model_that_judges_itself_chooses_among_the_verdicts_of_the_schema():
+    async with standing_in(BUNDLED_TEACHER, plays_judge=False) as served:
+        question = ask_for(GradeItem(PROBLEM.prompt, PROBLEM.worked))
+        shape = {"type": "json_schema", "json_schema": {"name": "v", "schema": schema_of(question.number)}}
+        async with httpx.AsyncClient(base_url=served.base_url, trust_env=False, timeout=30) as http:
+            body = {"model": "m", "messages": question.messages, "max_tokens": 4}
+            told = await http.post("/chat/completions", json={**body, "response_format": shape})
+            as_it_writes = await http.post("/chat/completions", json=body)
+    assert 0 <= read_score(told.json()["choices"][0]["message"]["content"], question.number) <= 10
+    with pytest.raises(NoVerdict):
+        read_score(as_it_writes.json()["choices"][0]["message"]["content"], question.number)
+    assert served.provider.seen["judged"] == 0
+
+
+async def test_the_chosen_text_is_the_one_that_is_written_greedily_among_those_left():
+    writer = Writer(BUNDLED_TEACHER)
+    prompt = writer.render([{"role": "user", "content": PROBLEM.prompt}])
+    own = (await writer.write(prompt, 64)).text
+    assert await writer.choose(prompt, [own[:1] + "?", own, "?" + own]) == own
+    assert await writer.choose(prompt, ["=1"]) == "=1"
+    digits = [f"{n}=" for n in range(10)]
+    first = (await writer.read((*prompt, *writer.encode("0")), 20))[-1].top  # what stands behind the prompt, likeliest first
+    assert await writer.choose(prompt, digits) == next(text for text, _ in first if text.isdigit()) + "="
+    writer.close()
+
+
+def test_values_are_listed_where_a_schema_allows_few():
+    assert few_instances(schema_of("ab")) == [{"request": "ab", "score": n} for n in range(11)]
+    both = {"a": {"enum": ["x", "y"]}, "b": {"type": "boolean"}}
+    assert few_instances({"type": "object", "properties": both, "required": ["a", "b"]}) == [
+        {"a": a, "b": b} for a in "xy" for b in (False, True)
+    ]
+    for open_ended in ({"type": "string"}, {"type": "integer"}, {"type": "integer", "minimum": 0, "maximum": 1000}, {}):
+        assert few_instances(open_ended) == []
+        assert few_instances({"type": "object", "properties": {"a": open_ended}, "required": ["a"]}) == []

@@ -22,17 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if key == "":
             raise ConfigurationError(f"{given.api_key_env} holds no key", field="api-key-env", value=given.api_key_env)
-        asyncio.run(_serve(given.model, given.name, FaultPlan(dict(given.fault), seed=given.seed), key, given.port))
+        asyncio.run(_serve(given, FaultPlan(dict(given.fault), seed=given.seed), key))
     except PreceptorError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return 2
     return 0
 
 
-async def _serve(folder: Path, name: str, faults: FaultPlan, key: str | None, port: int) -> None:
+async def _serve(given: argparse.Namespace, faults: FaultPlan, key: str | None) -> None:
     asked = asyncio.get_running_loop().create_future()
     with stop_signals(asked.set_result):
-        async with standing_in(folder, name=name, faults=faults, api_key=key, port=port) as served:
+        how = {"name": given.name, "port": given.port, "plays_judge": not given.model_judges}
+        async with standing_in(given.model, faults=faults, api_key=key, **how) as served:
             sys.stdout.write(f"{served.provider.name} at {served.base_url}\n")
             sys.stdout.flush()
             await asked
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=SHARE",
         help=f"a share of requests that goes wrong, such as server_error=0.1: {', '.join(FAULTS)}",
     )
+    parser.add_argument("--model-judges", action="store_true", help="the model itself answers those who ask for a verdict")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     return parser
 

@@ -25,7 +25,7 @@ from preceptor_teacher.testing.continuing import Continuing, read_continuing
 from preceptor_teacher.testing.dialects import ANTHROPIC, OPENAI, Dialect, key_of
 from preceptor_teacher.testing.faults import FAULTS, FaultPlan, Truth
 from preceptor_teacher.testing.judging import read_judging
-from preceptor_teacher.testing.shapes import instance
+from preceptor_teacher.testing.shapes import few_instances, instance
 from preceptor_teacher.testing.writer import GREEDY, Drawing, Step, Writer, Written
 
 OWN_ANSWER_TOKENS = 256
@@ -36,8 +36,11 @@ EVENTS = "text/event-stream"
 class Provider:
     """Answers requests by their text. `seen` counts them as they reach the socket: by route, and by fault."""
 
-    def __init__(self, folder: Path, name: str, faults: FaultPlan | None = None, api_key: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, faults: FaultPlan | None = None, api_key: str | None = None, *, plays_judge: bool = True
+    ) -> None:
         self.name = name or folder.resolve().name
+        self._plays_judge = plays_judge
         self.seen: Counter[str] = Counter()
         self._writer = Writer(folder)
         self._faults, self._api_key = faults or FaultPlan(), api_key
@@ -120,7 +123,8 @@ class Provider:
         """The answer to a conversation: a verdict or a continuation where one is asked for, else what the model writes, in a
         schema's shape."""
         ids = self._writer.render([{"role": one.role, "content": one.text} for one in messages])
-        judging, continuing = read_judging(messages[-1].text), read_continuing(messages[-1].text)
+        asked = messages[-1].text if self._plays_judge else ""
+        judging, continuing = read_judging(asked), read_continuing(asked)
         if judging is None and continuing is None and schema is None:
             return await self._writer.write(ids, limit_tokens, drawing)
         if continuing is not None:
@@ -129,6 +133,8 @@ class Provider:
         elif judging is not None:
             self.seen["judged"] += 1
             text = judging.reply((await self._own_answer(judging.prompt)).text)
+        elif few := few_instances(schema or {}):
+            text = await self._writer.choose(ids, [json.dumps(one) for one in few])
         else:
             text = json.dumps(instance(schema or {}, (await self._writer.write(ids, limit_tokens, drawing)).text))
         return Written(text, len(ids), len(self._writer.encode(text)), finished=True)
@@ -212,10 +218,19 @@ class StandIn:
 
 @asynccontextmanager
 async def standing_in(
-    folder: Path, *, name: str = "", faults: FaultPlan | None = None, api_key: str | None = None, port: int = 0
+    folder: Path,
+    *,
+    name: str = "",
+    faults: FaultPlan | None = None,
+    api_key: str | None = None,
+    port: int = 0,
+    plays_judge: bool = True,
 ) -> AsyncGenerator[StandIn]:
-    """A stand-in on a loopback port for the length of the block; 0 takes any free one."""
-    provider = Provider(folder, name, faults, api_key)
+    """A stand-in on a loopback port for the length of the block; 0 takes any free one.
+
+    Without `plays_judge` the model itself answers those who ask for a verdict, as well as it can.
+    """
+    provider = Provider(folder, name, faults, api_key, plays_judge=plays_judge)
     door = HttpDoor(provider.app(), LOOPBACK, port, MAX_CONNECTIONS)
     try:
         await door.start()

@@ -108,6 +108,12 @@ class Writer:
         """The log-probabilities of given tokens."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, ids[: self._longest], top)
 
+    async def choose(self, ids: tuple[int, ...], texts: Sequence[str]) -> str:
+        """The text that the model would write of these, greedily, token by token among those that are left."""
+        options = [self.encode(text) for text in texts]
+        chosen = await asyncio.get_running_loop().run_in_executor(self._thread, self._choose, ids, options)
+        return texts[chosen]
+
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
@@ -165,6 +171,22 @@ class Writer:
                 break
             ids = token_n[:, None]
         return rows
+
+    @torch.no_grad()
+    def _choose(self, ids: Sequence[int], options: Sequence[Sequence[int]]) -> int:
+        """Index of the chosen one; no option may be the beginning of another."""
+        left, given, at, past = list(range(len(options))), list(ids), 0, None
+        while len(left) > 1:
+            tokens = {options[one][at] for one in left}
+            if len(tokens) == 1:
+                given += tokens
+            else:
+                out: Any = self._model(input_ids=torch.tensor([given]), past_key_values=past, use_cache=True, logits_to_keep=1)
+                past, logits_v = out.past_key_values, out.logits[0, -1]
+                given = [max(tokens, key=lambda token: (float(logits_v[token]), -token))]
+                left = [one for one in left if options[one][at] == given[0]]
+            at += 1
+        return left[0]
 
     @torch.no_grad()
     def _read(self, ids: Sequence[int], top: int) -> tuple[Step, ...]:
