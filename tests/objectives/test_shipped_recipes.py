@@ -17,7 +17,7 @@ import torch
 
 from preceptor.recipes import compile_recipe, load_recipe, recipe_from, recipe_json_schema
 from preceptor.recipes.strict_yaml import read_yaml
-from tests.objectives.world import Rollout, gradient, loss_of, world
+from tests.objectives.world import PLAIN_HEADS, Rollout, gradient, loss_of, world
 
 FILES = {path.stem: path for path in sorted(Path("recipes").glob("*.yaml"))}
 SMALL = {"teacher_topk": 2, "student_topk": 0, "first": 2, "at_most": 0.9, "low": -0.3, "high": 0.3}
@@ -97,11 +97,11 @@ def only_used(values: Values) -> Values:
     }
 
 
-def slope(values: Values) -> torch.Tensor:
+def slope(values: Values, device: str = "cpu") -> torch.Tensor:
     compiled = compile_recipe(recipe_from(only_used(shrunk(values))))
     here = world(70, behaviour=world(71).student.detach())
     tables = {name: here.teachers["base" if name in ("base", "second") else "tutor"] for name in compiled.teachers}
-    here = replace(here, teachers=tables, student=(2 * here.student.detach()).requires_grad_())
+    here = replace(here, teachers=tables, student=(2 * here.student.detach()).to(device).requires_grad_())
     drawn = [((0, 1, 2), 1.0), ((2, 2, 1), 0.0), ((1, 0, 0), 4.0), ((0, 0, 2), 2.0)]
     rollouts = [
         Rollout(
@@ -110,7 +110,8 @@ def slope(values: Values) -> torch.Tensor:
         for source in compiled.sources
         for place, (tokens, reward) in enumerate(drawn)
     ]
-    return gradient(here, loss_of(here, compiled, rollouts))
+    heads = {size: replace(head, weight_vh=head.weight_vh.to(device)) for size, head in PLAIN_HEADS.items()}
+    return gradient(here, loss_of(here, compiled, rollouts, heads=heads)).cpu()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -8,7 +8,7 @@ computed as in a training step, in float64. A rollout is a tuple of tokens; its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -31,6 +31,7 @@ V = 3
 SIZES = {"long": {"length": 3, "vocabulary": 3}, "wide": {"length": 2, "vocabulary": 7}}
 PLAIN_HEADS = {size: Head(torch.eye(size), size) for size in range(2, 8)}
 """What teachers without a model have: their scores are their hidden states."""
+Heads = Mapping[int, Head]
 Tokens = tuple[int, ...]
 
 
@@ -63,12 +64,12 @@ class World:
 
     def rows(self, logits: Tensor, tokens: Tokens) -> Tensor:
         """Log-probabilities of each row of a response."""
-        return logits[[state(tokens[:at], self.vocabulary) for at in range(len(tokens))]].log_softmax(-1)
+        return logits[torch.tensor([state(tokens[:at], self.vocabulary) for at in range(len(tokens))])].log_softmax(-1)
 
     def log_prob(self, tokens: Tokens, logits: Tensor | None = None) -> Tensor:
         """Of the whole response."""
         rows = self.rows(self.student if logits is None else logits, tokens)
-        return rows[range(len(tokens)), list(tokens)].sum()
+        return rows.gather(1, torch.tensor(tokens, device=rows.device)[:, None]).sum()
 
     def sequences(self) -> Iterator[tuple[Tokens, float]]:
         """Every response and its probability when it is drawn."""
@@ -193,7 +194,7 @@ def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecip
 
 
 def _own_top(world: World, rollout: Rollout, width: int) -> np.ndarray:
-    return np.argsort(-world.rows(world.student, rollout.tokens).detach().numpy(), axis=1, kind="stable")[:, :width]
+    return np.argsort(-world.rows(world.student, rollout.tokens).detach().cpu().numpy(), axis=1, kind="stable")[:, :width]
 
 
 def prepared(
@@ -204,11 +205,18 @@ def prepared(
     return prepare(bind(compiled.objective, step), items, world.vocabulary, step), items
 
 
-def loss_of(world: World, compiled: CompiledRecipe, rollouts: Sequence[Rollout], step: int = 1, size: int = 100) -> Tensor:
+def loss_of(
+    world: World,
+    compiled: CompiledRecipe,
+    rollouts: Sequence[Rollout],
+    step: int = 1,
+    size: int = 100,
+    heads: Heads = PLAIN_HEADS,
+) -> Tensor:
     """The loss of one step with gradient to the student's table, in micro-batches of `size` rollouts."""
     ready, items = prepared(world, compiled, rollouts, step)
     total = torch.zeros((), dtype=torch.float64)
-    wholes = wholes_from({one.sha256(): one for one in PLAIN_HEADS.values()}.__getitem__, compiled.objective.temperature)
+    wholes = wholes_from({one.sha256(): one for one in heads.values()}.__getitem__, compiled.objective.temperature)
     for start in range(0, len(items), size):
         batch, used = items[start : start + size], ready.used_rows[start : start + size]
         log_probs = [world.rows(world.student, one.tokens)[rows] for one, rows in zip(rollouts[start:], used, strict=False)]

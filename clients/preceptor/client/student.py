@@ -26,7 +26,7 @@ SERVICE = "preceptor.v1.Student"
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Where a run stands. `published` is its newest version, None before the first."""
+    """Where a run stands. `published` is its newest version, None before the first; `device` is where it trains."""
 
     run: str
     epoch: int
@@ -34,6 +34,7 @@ class RunStatus:
     durable_step: int
     applied_batch_sha256: bytes
     published: ModelRef | None
+    device: str = ""
 
 
 class AsyncStudentClient(Connected):
@@ -129,4 +130,5 @@ def _read(status: student_pb2.StudentStatus) -> RunStatus:
         durable_step=status.durable_step,
         applied_batch_sha256=status.applied_batch_sha256,
         published=wire.model_ref_from_proto(status.published) if status.HasField("published") else None,
+        device=status.device,
     )

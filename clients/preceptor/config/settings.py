@@ -215,6 +215,9 @@ class StudentSettings(ServiceSettings):
     runs_root: Text = "runs"
     """Folder of all runs: each keeps its checkpoints and published versions under its own name."""
 
+    device: Text = "cpu"
+    """Where the student trains: cpu, cuda, cuda:1, ...; under torchrun cpu."""
+
     threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads of the engine; fixed, because the order of sums depends on it."""
 

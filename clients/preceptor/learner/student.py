@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from preceptor.errors import Conflict, NotFound, PreceptorError
+from preceptor.errors import Conflict, NotFound, PreceptorError, Unsupported
 from preceptor.journal import BatchSent, LearnerJournal, StepDurable
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan
@@ -80,6 +80,7 @@ class Student:
         request = student_pb2.OpenRunRequest(run=self._plan.run, config_json=compiled.config_json, head_sha256=heads)
         status = await self._port.open_run(request, deadline_s=left_s)
         self._check(status)
+        _check_device(self._plan, status.device)
         self._epoch = status.epoch
         self.published = status.published if status.HasField("published") else None
         self.copies = status.copies
@@ -142,6 +143,16 @@ class Student:
 
     async def _nothing(self, _left_s: float) -> None:
         """Opening is all there is to do."""
+
+
+def _check_device(plan: RunPlan, device: str) -> None:
+    """Deterministic mode is a promise of the CPU; a student that does not say where it trains is older than the question."""
+    if plan.deterministic and device not in ("", "cpu"):
+        raise Unsupported(
+            f"deterministic mode needs a student that trains on the cpu, this one trains on {device}",
+            field="schedule.deterministic", value=True, limit="false with such a student",
+            hint="set schedule.deterministic=false, or student.device=cpu at the service",
+        )  # fmt: skip
 
 
 def _has_gone(error: PreceptorError) -> bool:

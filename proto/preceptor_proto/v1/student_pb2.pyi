@@ -15,7 +15,7 @@ class StudentStatusRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class StudentStatus(_message.Message):
-    __slots__ = ("run", "epoch", "applied_step", "durable_step", "state", "published", "applied_batch_sha256", "copies")
+    __slots__ = ("run", "epoch", "applied_step", "durable_step", "state", "published", "applied_batch_sha256", "copies", "device")
     class CopiesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class StudentStatus(_message.Message):
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     APPLIED_BATCH_SHA256_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     run: str
     epoch: int
     applied_step: int
@@ -39,7 +40,8 @@ class StudentStatus(_message.Message):
     published: _common_pb2.ModelRef
     applied_batch_sha256: bytes
     copies: _containers.MessageMap[str, _common_pb2.ModelRef]
-    def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ..., applied_step: _Optional[int] = ..., durable_step: _Optional[int] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., published: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., applied_batch_sha256: _Optional[bytes] = ..., copies: _Optional[_Mapping[str, _common_pb2.ModelRef]] = ...) -> None: ...
+    device: str
+    def __init__(self, run: _Optional[str] = ..., epoch: _Optional[int] = ..., applied_step: _Optional[int] = ..., durable_step: _Optional[int] = ..., state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., published: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., applied_batch_sha256: _Optional[bytes] = ..., copies: _Optional[_Mapping[str, _common_pb2.ModelRef]] = ..., device: _Optional[str] = ...) -> None: ...
 
 class OpenRunRequest(_message.Message):
     __slots__ = ("run", "config_json", "restore_step", "head_sha256")

@@ -30,6 +30,7 @@ from preceptor.recipes.strict_yaml import parse_yaml
 from preceptor.types import ModelInfo, ModelRef
 from preceptor_proto.v1 import common_pb2, student_pb2
 from preceptor_serving.engines.protocol import Method, Outcome, ScoreItem
+from preceptor_serving.models.device import usable_device
 from preceptor_serving.models.folder import check_folder
 from preceptor_student.bases import Bases
 from preceptor_student.pack import unpack
@@ -45,6 +46,7 @@ class Options(BaseModel):
     model_config = FROZEN
 
     base: str
+    device: str
     runs_root: str
     model_name: str
     threads: int = Field(ge=1)
@@ -56,7 +58,7 @@ class Options(BaseModel):
 
 
 def create(options: Mapping[str, Any]) -> StudentEngine:
-    """The engine, ready to open runs. Threads are pinned and kernels deterministic: a resumed run repeats every bit."""
+    """The engine, ready to open runs. Threads are pinned, a CPU's kernels deterministic: a resumed run repeats every bit."""
     return StudentEngine(prepared(options))
 
 
@@ -64,7 +66,7 @@ def prepared(options: Mapping[str, Any]) -> Options:
     """The options, checked, with this process set up for them."""
     chosen = validate(Options, dict(options), "options")
     torch.set_num_threads(chosen.threads)
-    torch.use_deterministic_algorithms(mode=True)
+    torch.use_deterministic_algorithms(mode=usable_device(chosen.device).type == "cpu")
     check_folder(Path(chosen.base))
     return chosen
 
@@ -80,8 +82,9 @@ class StudentEngine:
     def __init__(self, options: Options, trainers: Callable[[Bases, TeacherHeads], TrainerFor] = alone) -> None:
         self._options = options
         self._root = Path(options.runs_root)
-        bases = Bases(Path(options.base))
-        self._heads = TeacherHeads([Path(folder) for folder in options.teacher_heads], options.teacher_heads_bytes)
+        bases = Bases(Path(options.base), options.device)
+        heads = [Path(folder) for folder in options.teacher_heads]
+        self._heads = TeacherHeads(heads, options.teacher_heads_bytes, options.device)
         kept = options.keep_checkpoints, options.keep_versions
         self._settings = RunSettings(bases, options.model_name, *kept, trainers(bases, self._heads))
         self._runs: dict[str, Run] = {}
@@ -120,8 +123,8 @@ class StudentEngine:
         run = self._runs.get(name)
         if run is None:
             head = closed_head(self._root, name)
-            return _status(name, head, head.durable_step, b"")
-        return _status(name, run.folder.head, run.applied.step, run.applied.batch_sha256)
+            return self._told(name, head, head.durable_step, b"")
+        return self._told(name, run.folder.head, run.applied.step, run.applied.batch_sha256)
 
     def step(self, payload: bytes) -> Iterator[bytes]:
         """Applies one step."""
@@ -203,6 +206,19 @@ class StudentEngine:
     def _close(self, name: str) -> None:
         self._runs.pop(name).close()
 
+    def _told(self, run: str, head: Head, applied_step: int, digest: bytes) -> student_pb2.StudentStatus:
+        published = head.published_ref
+        return student_pb2.StudentStatus(
+            run=run,
+            epoch=head.epoch,
+            applied_step=applied_step,
+            durable_step=head.durable_step,
+            published=None if published is None else wire.model_ref_to_proto(published),
+            applied_batch_sha256=digest,
+            copies=_copies(head),
+            device=self._options.device,
+        )
+
     def _make_room(self) -> None:
         """Closes the run that has been open longest among those that would lose nothing."""
         if len(self._runs) < self._options.max_open_runs:
@@ -212,19 +228,6 @@ class StudentEngine:
             return
         raise Exhausted("every open run has steps that are not durable", field="run", value=len(self._runs),
                         limit=self._options.max_open_runs, hint="checkpoint one, or raise max_open_runs")  # fmt: skip
-
-
-def _status(run: str, head: Head, applied_step: int, digest: bytes) -> student_pb2.StudentStatus:
-    published = head.published_ref
-    return student_pb2.StudentStatus(
-        run=run,
-        epoch=head.epoch,
-        applied_step=applied_step,
-        durable_step=head.durable_step,
-        published=None if published is None else wire.model_ref_to_proto(published),
-        applied_batch_sha256=digest,
-        copies=_copies(head),
-    )
 
 
 def _copies(head: Head) -> dict[str, common_pb2.ModelRef]:

@@ -66,4 +66,5 @@ class Updater:
             if name not in self._masters.named or part not in STATE:
                 raise Corrupt(f"the optimiser has no state {key!r}", field="optimizer.safetensors", value=key)
             master = self._masters.named[name]
-            self._adamw.state[master][part] = self._share.own_of(tensor, master)
+            counted = part == "step"  # which AdamW reads on the host, wherever the weights are
+            self._adamw.state[master][part] = tensor.clone() if counted else self._share.own_of(tensor, master)

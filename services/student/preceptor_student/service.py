@@ -188,6 +188,7 @@ def engine_spec(settings: StudentSettings) -> EngineSpec:
         "base": str(base),
         "runs_root": str(Path(settings.runs_root).resolve()),
         "model_name": name if separator else base.name,
+        "device": settings.device,
         "threads": settings.threads,
         "keep_checkpoints": settings.keep_checkpoints,
         "keep_versions": settings.keep_versions,

@@ -38,7 +38,7 @@ class Share:
 
     def own_of(self, whole: Tensor, like: Tensor) -> Tensor:
         """A copy of a whole tensor, laid out as `like` is."""
-        return whole.clone()
+        return whole.to(like.device, copy=True)
 
 
 ALONE = Share()

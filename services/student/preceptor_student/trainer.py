@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from preceptor.errors import Corrupt
+from preceptor.errors import Corrupt, TooLarge
 from preceptor.recipes import ObjectiveSpec, RunConfig
 from preceptor_proto.v1 import student_pb2
+from preceptor_serving.models.device import is_out_of_memory
 from preceptor_student.averages import AVERAGES, Averages
 from preceptor_student.bases import Bases
 from preceptor_student.batch import Item, items_of
@@ -51,14 +53,16 @@ class Trainer:
     def step(self, objective: ObjectiveSpec, step: int, micro_batches: Sequence[bytes]) -> Generator[None, None, Outcome]:
         """One update from serialised micro-batches; pauses after each."""
         batches = [self._items(raw, f"micro_batches[{index}]") for index, raw in enumerate(micro_batches)]
-        outcome = yield from update(self.policy, self.updater, objective, step, batches, self._heads.get, self._share)
+        with _fitting(batches, self.model.device):
+            outcome = yield from update(self.policy, self.updater, objective, step, batches, self._heads.get, self._share)
         self.averages.follow()
         return outcome
 
     def evaluate(self, objective: ObjectiveSpec, step: int, batch: bytes) -> Outcome:
         """The loss of a step on a serialised micro-batch, as the weights are."""
         items = self._items(batch, "batch")
-        outcome = evaluate(self.policy, objective, step, items, self._heads.get, self._share)
+        with _fitting([items], self.model.device):
+            outcome = evaluate(self.policy, objective, step, items, self._heads.get, self._share)
         self._share.settle(self.model)
         return outcome
 
@@ -67,7 +71,7 @@ class Trainer:
         share = self._share
         suffix = f"-{share.rank:05}-of-{share.ranks:05}" if share.ranks > 1 else ""
         for name, tensors in ((MODEL, self.weights()), (OPTIMIZER, self.updater.state()), (AVERAGES, self.averages.state())):
-            own = {key: part for key, tensor in tensors.items() if (part := share.part(tensor)) is not None}
+            own = {key: part.cpu() for key, tensor in tensors.items() if (part := share.part(tensor)) is not None}
             if own or name != AVERAGES:
                 save_file(own, folder / f"{name}{suffix}.safetensors")
 
@@ -76,12 +80,12 @@ class Trainer:
         self.restore(*(_joined(folder, name) for name in (MODEL, OPTIMIZER, AVERAGES)))
 
     def whole_weights(self) -> dict[str, Tensor]:
-        """The model's state with every tensor whole, tied ones as one tensor; on ranks other than 0 nothing of it is kept."""
+        """The model's state on the host, every tensor whole and tied ones one tensor; ranks other than 0 keep nothing of it."""
         found: dict[int, Tensor] = {}
         state = self.model.state_dict(keep_vars=True)
         for tensor in state.values():
             if id(tensor) not in found:
-                whole = self._share.whole(tensor.detach())
+                whole = self._share.whole(tensor.detach()).cpu()
                 found[id(tensor)] = whole if self._share.rank == 0 else whole.new_empty(0)
         return {name: found[id(tensor)] for name, tensor in state.items()}
 
@@ -113,6 +117,22 @@ class Trainer:
         """None of a frozen base's: nothing of it is kept."""
         kept = {} if self.is_adapter else self.model.state_dict(keep_vars=True)
         return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}
+
+
+@contextmanager
+def _fitting(batches: Sequence[Sequence[Item]], device: torch.device) -> Iterator[None]:
+    """`TooLarge` where the device has no memory for the work; the weights are those before it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        tokens = max((sum(len(item.ids) for item in batch) for batch in batches), default=0)
+        raise TooLarge(
+            f"a micro-batch takes more memory than {device} has free", field="micro_batches", value=f"{tokens} tokens",
+            limit=f"the free memory of {device}",
+            hint="lower schedule.micro_batch_tokens, train in bf16 or an adapter, or open fewer runs at once",
+        ) from error  # fmt: skip
 
 
 def _joined(folder: Path, name: str) -> dict[str, Tensor]:

@@ -52,7 +52,8 @@ def engine(root: Path, **changes) -> StudentEngine:
 def options(root: Path) -> dict:
     """An engine's options for the bundled student."""
     return {"base": str(TINY / "student"), "runs_root": str(root), "model_name": "tiny-student", "threads": 1} | {
-        "keep_checkpoints": 2, "keep_versions": 2, "max_open_runs": 2, "teacher_heads": (), "teacher_heads_bytes": 1 << 30,
+        "device": "cpu", "keep_checkpoints": 2, "keep_versions": 2, "max_open_runs": 2,
+        "teacher_heads": (), "teacher_heads_bytes": 1 << 30,
     }  # fmt: skip
 
 

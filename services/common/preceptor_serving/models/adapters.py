@@ -75,7 +75,7 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
 
 def save_adapter(model: Any, folder: Path) -> None:
     """Both files of a model that `with_adapter` gave."""
-    save_file({name: one.contiguous() for name, one in adapter_weights(model).items()}, folder / WEIGHTS)
+    save_file({name: one.cpu().contiguous() for name, one in adapter_weights(model).items()}, folder / WEIGHTS)
     values = model.peft_config[SLOT].to_dict() | {"base_model_name_or_path": None, "inference_mode": True}
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True, default=str))
 

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from preceptor.errors import ConfigurationError
+from preceptor_serving.models.device import usable_device
 from preceptor_serving.models.folder import Dtype, check_folder
 
 DTYPES: dict[Dtype, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -21,6 +22,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_causal_lm(folder: Path, dtype: Dtype, device: str) -> Any:
     """The folder's model on the device, in evaluation mode and without gradients."""
+    place = usable_device(device)
     check_folder(folder)
     config = _config_of(folder)
     transformers.utils.logging.disable_progress_bar()  # a service's stderr is its log
@@ -28,7 +30,7 @@ def load_causal_lm(folder: Path, dtype: Dtype, device: str) -> Any:
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
         folder, config=config, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False, **plain
     )
-    return model.to(device).eval().requires_grad_(requires_grad=False)
+    return model.to(place).eval().requires_grad_(requires_grad=False)
 
 
 def skeleton_of(folder: Path) -> Any:

@@ -81,7 +81,7 @@ def log_mixture(teacher: Tensor, student: Tensor, share: float) -> Tensor:
     """log(share * q + (1 - share) * p), exactly log p where both sides agree. No exponent is ever positive."""
     below = teacher <= student
     higher, lower = torch.where(below, student, teacher), torch.where(below, teacher, student)
-    of_lower = torch.where(below, student.new_tensor(share), student.new_tensor(1 - share))
+    of_lower = torch.where(below, student.new_full((), share), student.new_full((), 1 - share))
     return higher + (of_lower * (lower - higher).expm1()).log1p()
 
 

@@ -84,6 +84,19 @@ async def test_pairs_that_do_not_fit_and_wants_nobody_serves_are_refused_before_
     assert world.student.epoch == 0
 
 
+async def test_deterministic_mode_needs_a_student_on_the_cpu(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.student.device = "cuda:1"
+    with pytest.raises(Unsupported, match="trains on cuda:1") as refused:
+        await world.run()
+    assert refused.value.field == "schedule.deterministic"
+    assert world.student.computed == {}
+    elsewhere = World(tmp_path / "other", plan=plan(recipe(deterministic=False)))
+    elsewhere.student.device = "cuda:1"
+    await elsewhere.run()
+    assert elsewhere.student.computed == {1: 1, 2: 1, 3: 1}
+
+
 async def test_hidden_states_need_a_teacher_that_has_them_and_a_student_that_has_the_head_behind_them(tmp_path: Path) -> None:
     raw = recipe()
     raw["terms"] = [{"on": "rollouts", "teacher": "tutor", "signal": "hidden", "objective": "reverse_kl"}]

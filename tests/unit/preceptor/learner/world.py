@@ -219,6 +219,7 @@ class FakeStudent:
     metrics: dict[str, float] = field(default_factory=dict)
     slow: float = 0.0  # seconds for each step
     publishes_as: str = ""  # another run than it was asked for
+    device: str = "cpu"
 
     def die(self) -> None:
         self.is_open, self.applied = False, self.applied[: self.durable]
@@ -229,6 +230,7 @@ class FakeStudent:
 
     def _status(self) -> student_pb2.StudentStatus:
         status = student_pb2.StudentStatus(run=RUN, epoch=self.epoch, applied_step=len(self.applied), durable_step=self.durable)
+        status.device = self.device
         if self.published is not None:
             status.published.CopyFrom(wire.model_ref_to_proto(self.published))
         return status

@@ -9,11 +9,10 @@ import torch
 
 from preceptor.errors import TooLarge
 from preceptor.logs import get_logger
+from preceptor_serving.models.device import free_unused, is_out_of_memory
 from preceptor_teacher.engines.answer import Planned
 
 T = TypeVar("T")
-# Without an accelerator torch tells it by text only, and so do the libraries that it calls.
-SAID_BY_LIBRARIES = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 log = get_logger("preceptor.engine")
 
 
@@ -26,16 +25,8 @@ def if_it_fits(work: Callable[[], T], device: torch.device) -> T | None:
             raise
         log.warning("out_of_memory", device=str(device), error=str(error))
     # Not inside the handler: there the traceback still holds the tensors of the pass that failed.
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    free_unused(device)
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True where less at once might have worked."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID_BY_LIBRARIES)
 
 
 def does_not_fit(planned: Planned, device: torch.device) -> TooLarge:
