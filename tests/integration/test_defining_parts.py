@@ -6,6 +6,7 @@ What a loss on given tokens shows is in tests/objectives/test_shipped_recipes.py
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from preceptor.config.settings import ClientSettings
 from preceptor.learner import Learner, RunFolder, RunPlan
 from preceptor.learner.inline import in_this_process
 from preceptor.recipes import compile_recipe, load_recipe
+from preceptor_teacher.testing import StandIn, standing_in
 from tests.integration.test_inline_n3 import ENVIRON, PAIR, ROOT
 from tests.objectives.test_shipped_recipes import DRAWN_OTHERWISE, TAUGHT_OTHERWISE
 
@@ -28,6 +30,7 @@ AWAY = {
     "opcd": (1, BLIND),
     "opsdc": (1, BLIND),
     "sdpo": (1, BLIND, "teachers.self.feedback=null"),
+    "sdpo-critique": (1, BLIND, "teachers.self.feedback=null"),
     "tiny-skd": (1, "sources.rollouts.policy=null"),
     "tiny-trust-region": (1, "sources.rollouts.policy=null"),
     "lightning": (2, "schedule.publish_every_steps=1"),
@@ -35,13 +38,14 @@ AWAY = {
 """Recipe -> the step whose gradient is looked at, and what takes its part away. At the start a copy that reads what the student
 reads agrees with it; rollouts of the student's start are the student's own until it has taken a step."""
 
-SILENT = {"opcd", "opsdc", "sdpo"}
+SILENT = {"opcd", "opsdc", "sdpo", "sdpo-critique"}
 
 
-def teachers(folder: Path) -> Path:
+def teachers(folder: Path, provider: StandIn) -> Path:
+    judge = {"engine": "api", "base_url": provider.base_url, "model": "m", "private_hosts": ["127.0.0.1"]}
     served = {"tiny-teacher": {"folder": str(PAIR / "teacher")}, "tiny-student": {"folder": str(PAIR / "student")}}
     file = folder / "teachers.yaml"
-    file.write_text(json.dumps({"teachers": served | {"checks": {"engine": "check"}}}))
+    file.write_text(json.dumps({"teachers": served | {"checks": {"engine": "check"}, "tiny-judge": judge}}))
     return file
 
 
@@ -58,8 +62,10 @@ async def gradient_norm(ports, runs: Path, run: str, recipe: str, steps: int, *o
 async def test_without_the_defining_part_the_gradient_is_another_one(tmp_path: Path) -> None:
     assert AWAY.keys() == TAUGHT_OTHERWISE | DRAWN_OTHERWISE | {"lightning"}
     environ = {name: value for name, value in ENVIRON.items() if name != "PRECEPTOR_TEACHER_MODEL"}
-    environ["PRECEPTOR_TEACHER_TEACHERS_FILE"] = str(teachers(tmp_path))
-    async with in_this_process(ClientSettings(), tmp_path, environ=environ) as ports:
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(standing_in(PAIR / "teacher"))
+        environ["PRECEPTOR_TEACHER_TEACHERS_FILE"] = str(teachers(tmp_path, provider))
+        ports = await stack.enter_async_context(in_this_process(ClientSettings(), tmp_path, environ=environ))
         for recipe, (steps, *away) in AWAY.items():
             whole = await gradient_norm(ports, tmp_path, f"{recipe}-whole", recipe, steps)
             less = await gradient_norm(ports, tmp_path, f"{recipe}-less", recipe, steps, *away)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,9 +22,12 @@ from preceptor.hooks import NoHooks
 from preceptor.learner import Learner, RunFolder, RunPlan, training_prompts, training_views
 from preceptor.learner.inline import in_this_process
 from preceptor.recipes import compile_recipe, load_recipe
+from preceptor_teacher.testing import standing_in
+from preceptor_teacher.testing.judging import Judging
 from tests.integration.test_inline_n3 import OVERRIDES, PAIR, PROMPTS, RATE, ROOT, STEPS, assert_same, buckets
 from tests.reference import self_loop
 from tests.reference.opd_loop import Rollouts, Settings, reverse_kl_tail
+from tests.support.models import BUNDLED_TEACHER
 
 ENVIRON = {
     "PRECEPTOR_TEACHER_MODEL": f"tiny-student={PAIR / 'student'}",
@@ -110,15 +114,24 @@ SDPO_RATE = 3e-5  # at the others' rate no group has a right answer left by the 
 
 def checked_environ(tmp_path: Path) -> dict[str, str]:
     """The same with a check beside the student's start."""
-    served = {"tiny-student": {"folder": str(PAIR / "student")}, "checks": {"engine": "check"}}
+    return served_environ(tmp_path, {"checks": {"engine": "check"}})
+
+
+def served_environ(tmp_path: Path, teachers: Mapping[str, object]) -> dict[str, str]:
+    """The same with these beside the student's start."""
+    served = {"tiny-student": {"folder": str(PAIR / "student")}, **teachers}
     (tmp_path / "teachers.yaml").write_text(json.dumps({"teachers": served}))
     others = {name: value for name, value in ENVIRON.items() if name != "PRECEPTOR_TEACHER_MODEL"}
     return others | {"PRECEPTOR_TEACHER_TEACHERS_FILE": str(tmp_path / "teachers.yaml")}
 
 
 def plan_of_sdpo() -> RunPlan:
+    return plan_of_feedback("sdpo")
+
+
+def plan_of_feedback(recipe_name: str) -> RunPlan:
     recipe = load_recipe(
-        ROOT / "recipes" / "sdpo.yaml",
+        ROOT / "recipes" / f"{recipe_name}.yaml",
         (*OVERRIDES, "sources.rollouts.samples_per_prompt=3", f"optimizer.learning_rate={SDPO_RATE}"),
     )
     return RunPlan.of("self", "local", compile_recipe(recipe))
@@ -140,6 +153,41 @@ def test_a_right_answer_of_the_group_teaches_the_others_as_in_the_reference_loop
     assert_same(folder, list(islice(loop, STEPS)), student.state_dict())
     assert moved(folder)
     assert all({one is None for one in step} == {True, False} for step in seen), "some are taught, and some have no sibling"
+
+
+def shows_what_was_criticised(rollouts: Rollouts) -> list[list[int] | None]:
+    """The critique of the judge, whose own answer is the worked one; nothing where it found nothing wrong."""
+    problems = task.load("distil")
+    shown: list[list[int] | None] = []
+    for ids, ok, prompt in zip(rollouts.response_BR, rollouts.valid_BR, rollouts.prompts_B.tolist(), strict=True):
+        judging = Judging(problems[prompt].prompt, text_of(ids[ok].tolist()), "", "critique")
+        said = json.loads(judging.reply(problems[prompt].worked))
+        shown.append(prompt_ids(f"{problems[prompt].prompt}={said['critique']}") if said["score"] <= 9 else None)
+    return shown
+
+
+@pytest.mark.slow
+def test_a_judges_critique_teaches_as_in_the_reference_loop(tmp_path: Path) -> None:
+    seen: list[list[list[int] | None]] = []
+
+    def reread(rollouts: Rollouts) -> list[list[int] | None]:
+        seen.append(shows_what_was_criticised(rollouts))
+        return seen[-1]
+
+    async def criticised() -> Path:
+        async with standing_in(BUNDLED_TEACHER) as provider:
+            judge = {"engine": "api", "base_url": provider.base_url, "model": "m", "private_hosts": ["127.0.0.1"]}
+            plan = plan_of_feedback("sdpo-critique")
+            return await learn(plan, tmp_path, environ=served_environ(tmp_path, {"tiny-judge": judge}))
+
+    folder = asyncio.run(criticised())
+    torch.set_num_threads(1)
+    student, settings = load_model("student"), Settings(learning_rate=SDPO_RATE, samples_per_prompt=3)
+    prompts = batches(task.load("distil"), PROMPTS)
+    loop = self_loop.distil_self(student, prompts, {}, reverse_kl_tail, self_loop.mean(0.95), settings, reread=reread)
+    assert_same(folder, list(islice(loop, STEPS)), student.state_dict())
+    assert moved(folder)
+    assert all({one is None for one in step} == {True, False} for step in seen), "some are right, and nobody criticises them"
 
 
 @pytest.mark.slow

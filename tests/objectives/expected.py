@@ -162,13 +162,13 @@ def reward(tokens: Tokens) -> float:
     return 2.0 * tokens[-1] + (tokens[0] == 1)
 
 
-def against_the_group(here: World, offset: float, coefficient: Callable[[float, float], float]) -> Tensor:
-    """Groups of two, graded: advantage over spread, times what the ratio of the token leaves of it."""
+def against_the_group(here: World, offset: float | None, coefficient: Callable[[float, float], float]) -> Tensor:
+    """Groups of two, graded: advantage, over the spread where an offset is given, times what the token's ratio leaves of it."""
     total = torch.zeros((), dtype=torch.float64)
     every = list(drawn(here))
     for first, second in ((a, b) for a in every for b in every):
         mean = (reward(first[0]) + reward(second[0])) / 2
-        spread = abs(reward(first[0]) - mean) + offset
+        spread = 1.0 if offset is None else abs(reward(first[0]) - mean) + offset
         for tokens, _ in (first, second):
             advantage = (reward(tokens) - mean) / spread
             for at, row in enumerate(rows_of(here, tokens)):
@@ -190,10 +190,26 @@ def where_one_passes(here: World, of: Callable[[Row], Tensor]) -> Tensor:
     return total
 
 
+def where_it_failed(here: World, of: Callable[[Row], Tensor]) -> Tensor:
+    """Groups of two: the mean over the rows of those that are far from passing; nothing where none is."""
+    total = torch.zeros((), dtype=torch.float64)
+    every = list(drawn(here))
+    for first, second in ((a, b) for a in every for b in every):
+        failed = [tokens for tokens, _ in (first, second) if reward(tokens) <= undecided(here.vocabulary)]
+        if rows := [of(row) for tokens in failed for row in rows_of(here, tokens)]:
+            total = total + first[1] * second[1] * torch.stack(rows).mean()
+    return total
+
+
 def within_a_fifth(ratio: float, advantage: float) -> float:
     """The clipped surrogate: nothing more is paid for what already went too far."""
     too_far = ratio > 1.2 if advantage > 0 else ratio < 0.8
     return 0.0 if too_far else ratio * advantage
+
+
+def whole(ratio: float, advantage: float) -> float:
+    """The advantage, whatever the ratio."""
+    return advantage
 
 
 JSD = oracle.jsd(0.5)
@@ -216,8 +232,12 @@ EXPECTED: dict[str, Expected] = {
     "opcd": lambda here: mean_of_rows(here, by_itself),
     "opsd": lambda here: mean_of_rows(here, lambda row: row.divergence(JSD, "self")),
     "opsdc": lambda here: mean_of_rows(here, by_itself),
+    "ovd": lambda here: against_the_group(here, 1e-4, within_a_fifth),
     "prefix-opd": lambda here: mean_of_rows(here, k1, rows=FIRST),
+    "ropd": lambda here: against_the_group(here, None, within_a_fifth),
+    "rubric-kl": lambda here: against_the_group(here, None, whole) + 0.1 * mean_of_rows(here, reverse),
     "sdpo": lambda here: where_one_passes(here, by_itself),
+    "sdpo-critique": lambda here: where_it_failed(here, by_itself),
     "sdft": lambda here: mean_of_rows(here, by_itself, skip=1),
     "tiny-forward-kl": lambda here: mean_of_rows(here, forward),
     "tiny-k1": lambda here: mean_of_rows(here, k1),
@@ -225,7 +245,7 @@ EXPECTED: dict[str, Expected] = {
     "tiny-sft": lambda here: mean_of_rows(here, lambda row: -row.p[row.token], "tutor"),
     "tiny-skd": lambda here: mean_of_rows(here, forward),
     "tiny-trust-region": lambda here: mean_of_rows(here, reverse),
-    "tiny-verbal": lambda here: against_the_group(here, 1.0, lambda ratio, advantage: advantage),
+    "tiny-verbal": lambda here: against_the_group(here, 1.0, whole),
     "tip": half_that_matters,
     "vopd": lambda here: mean_of_rows(here, k1),
 }

@@ -59,6 +59,9 @@ PARTS: dict[str, Callable[[Values], None]] = {
     "confidence-router": with_slots(token_weights=[]),
     "lightning": with_slots(advantage="k1"),
     "grpo": with_slots(objective="policy_gradient"),
+    "ovd": with_slots(advantage="group_relative"),
+    "ropd": with_slots(advantage={"op": "group_relative", "params": {"std_offset": 1e-4}}),
+    "rubric-kl": without_term(0),
     "nitrobrew": with_slots(signal="support"),
     "off-policy-kd": with_slots(objective="nll", teacher=None, signal=None),
     "opsd": with_slots(objective="reverse_kl"),
@@ -77,7 +80,7 @@ SIXTEEN = (
 )  # fmt: skip
 BASELINES = ("tiny-sft", "grpo", "off-policy-kd")
 
-TAUGHT_OTHERWISE = {"opcd", "opsdc", "sdpo"}
+TAUGHT_OTHERWISE = {"opcd", "opsdc", "sdpo", "sdpo-critique"}
 """Their part is which weights teach and what these read: tests/integration/test_self_teachers.py follows the reference there,
 tests/integration/test_defining_parts.py takes the part away."""
 
@@ -141,3 +144,9 @@ def test_the_defining_part_changes_the_gradient(name: str) -> None:
     before, after = slope(whole), slope(less)
     assert before.abs().max() > 1e-3
     assert (before - after).abs().max() > 1e-3
+
+
+def test_a_second_teacher_with_weights_changes_the_gradient_of_rubric_rewards() -> None:
+    whole, less = (read_yaml(FILES["rubric-kl"]) for _ in range(2))
+    without_term(1)(less)
+    assert (slope(whole) - slope(less)).abs().max() > 1e-3
