@@ -98,9 +98,9 @@ def check_what_was_estimated(events: list[dict]) -> None:
     read, written, calls = (
         sum(event["grading"][name] for event in steps) for name in ("prompt_tokens", "completion_tokens", "calls")
     )
-    assert calls in graded.calls
-    assert read in graded.prompt_tokens
-    assert written in graded.completion_tokens
+    assert calls in graded.asking.calls
+    assert read in graded.asking.prompt_tokens
+    assert written in graded.asking.completion_tokens
     assert said.cost is not None
     assert read * 2e-6 + written * 8e-6 in said.cost
     assert sum(event["tokens_generated"] for event in steps) in said.work.drawn

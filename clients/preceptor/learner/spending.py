@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -23,6 +23,7 @@ class Spending:
     calls: int
     prompt_tokens: int
     completion_tokens: int
+    cost_usd: float | None  # None: a provider without prices was asked
 
 
 def spent_on(state: LearnerState, plan: RunPlan, index: int) -> Spending | None:
@@ -38,7 +39,13 @@ def spent_on(state: LearnerState, plan: RunPlan, index: int) -> Spending | None:
         calls=sum(one.calls for one in verdicts),
         prompt_tokens=sum(one.prompt_tokens for one in verdicts),
         completion_tokens=sum(one.completion_tokens for one in verdicts),
+        cost_usd=_cost_usd(verdicts),
     )
+
+
+def _cost_usd(verdicts: Sequence[teacher_pb2.Verdict]) -> float | None:
+    asked = [one for one in verdicts if one.calls]
+    return sum((one.cost_usd for one in asked), 0.0) if all(one.HasField("cost_usd") for one in asked) else None
 
 
 def _verdicts(state: LearnerState, plan: RunPlan, index: int) -> Iterator[teacher_pb2.Verdict]:

@@ -71,10 +71,11 @@ class Estimate:
         yield Line("time", self.seconds, "seconds", why)
 
     def _of(self, one: Graded) -> Iterator[Line]:
-        cost = self.costs[one.teacher]
-        yield Line(f"calls of {one.model}", one.calls, "calls", f"equal responses are judged once; {RETRIES}")
-        yield Line(f"tokens that {one.model} reads", one.prompt_tokens, "tokens")
-        yield Line(f"tokens that {one.model} writes", one.completion_tokens, "tokens")
+        cost, asking = self.costs[one.teacher], one.asking
+        why = "; ".join(text for text in (asking.how, RETRIES) if text)
+        yield Line(f"calls of {one.model}", asking.calls, "calls", why)
+        yield Line(f"tokens that {one.model} reads", asking.prompt_tokens, "tokens")
+        yield Line(f"tokens that {one.model} writes", asking.completion_tokens, "tokens")
         yield Line(f"cost of {one.model}", cost, "usd", "" if cost else "no price: name a table with --prices-file")
 
 
@@ -82,7 +83,7 @@ def estimate_run(plan: RunPlan, prices: Mapping[str, Price], like: Observed | No
     """Offline: nothing is asked of any service."""
     work = work_of(plan, like)
     costs = {
-        one.teacher: prices[one.model].of(one.prompt_tokens, one.completion_tokens) if one.model in prices else None
+        one.teacher: prices[one.model].of(one.asking.prompt_tokens, one.asking.completion_tokens) if one.model in prices else None
         for one in work.graded
     }
     return Estimate(work, like.seconds(work.drawn) if like else None, costs)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preceptor.learner import RunPlan
+from preceptor.planning.asking import tokens_of_bytes
 from preceptor.planning.ranges import Range, exactly
 from preceptor.planning.shape import DTYPE_BYTES, ModelShape
-from preceptor.planning.work import tokens_of_bytes
 from preceptor.recipes.schema import ALL_LINEAR, Training
 
 ADAM_MOMENTS = 2

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preceptor.learner import RunPlan
 from preceptor.learner.plan import Slot
+from preceptor.planning.asking import BYTES_PER_TOKEN, Asking, Subject, asking_of, tokens_of_bytes
 from preceptor.planning.like import Observed
-from preceptor.planning.questions import questions_of_group
-from preceptor.planning.ranges import NOTHING, Range, exactly
-from preceptor.recipes import TeacherPlan
-from preceptor.recipes.ops.reward import COMPARING, GROUPING
-
-FEWEST_TOKENS_PER_BYTE, MOST_TOKENS_PER_BYTE = 1 / 8, 1
-TEMPLATE_TOKENS = Range(0, 64)
-"""What a chat template and special tokens put around a text."""
-
-BYTES_PER_TOKEN = Range(0, 8)
-QUESTION_BYTES = Range(500, 1200)
-"""Of a grader's question beside the texts that it is about: instructions, fences, request number; a test holds it to them."""
-
-FENCE_BYTES = Range(96, 108)
-"""Of the markers around each response beyond the first, where several are compared."""
-
-ANSWER_TOKENS = Range(4, 256)
-"""Of a verdict; the most is the default of a provider's `max_reply_tokens`."""
-
-CALLS_PER_VERDICT = Range(1, 2)
-"""One question, and one repair of an answer that cannot be read. Attempts that fail at the provider come on top."""
+from preceptor.planning.ranges import NOTHING, Range
+from preceptor.recipes.ops.reward import COMPARING
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +19,7 @@ class Graded:
 
     teacher: str
     model: str
-    calls: Range
-    prompt_tokens: Range
-    completion_tokens: Range
+    asking: Asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +43,7 @@ def work_of(plan: RunPlan, like: Observed | None = None) -> Work:
     """`like`: what an earlier run says about lengths and calls."""
     response_tokens = like.response_range if like else None
     prompts = plan.per_step * plan.steps
-    prompt_tokens = tokens_of_bytes(_mean_prompt_bytes(plan))
+    prompt_tokens = tokens_of_bytes(_mean_bytes([plan.prompts[prompt] for prompt in _taken(plan)]))
     drawn = observed = scored = trained = turns = NOTHING
     for slot in plan.slots:
         rollouts = prompts * slot.source.samples_per_prompt
@@ -85,11 +66,6 @@ def work_of(plan: RunPlan, like: Observed | None = None) -> Work:
     )
 
 
-def tokens_of_bytes(count: float) -> Range:
-    """Whatever the tokenizer, between one token for eight bytes and one for each, and a template around them."""
-    return Range(max(1.0, count * FEWEST_TOKENS_PER_BYTE), max(1.0, count * MOST_TOKENS_PER_BYTE)) + TEMPLATE_TOKENS
-
-
 def _responses(slot: Slot, response_tokens: Range | None) -> Range:
     most = slot.source.longest
     return Range(1, most) if response_tokens is None else Range(min(response_tokens.low, most), min(response_tokens.high, most))
@@ -101,9 +77,13 @@ def _turns(slot: Slot) -> Range:
     return Range(1, min(use.max_turns, slot.source.longest)) if use else NOTHING
 
 
-def _mean_prompt_bytes(plan: RunPlan) -> float:
-    taken = [len(plan.prompts[prompt].encode()) for index in range(plan.steps) for prompt in plan.prompts_of(index)]
-    return sum(taken) / len(taken)
+def _taken(plan: RunPlan) -> list[int]:
+    """The prompts of the run, as often as they come."""
+    return [prompt for index in range(plan.steps) for prompt in plan.prompts_of(index)]
+
+
+def _mean_bytes(texts: Sequence[str]) -> float:
+    return sum(len(text.encode()) for text in texts) / len(texts)
 
 
 def _evaluated(plan: RunPlan, response_tokens: Range | None) -> Range:
@@ -124,25 +104,17 @@ def _asking(slot: Slot) -> list[str]:
 def _graded(plan: RunPlan, slot: Slot, name: str, like: Observed | None) -> Graded:
     grader = plan.compiled.teachers[name]
     assert grader.grading is not None, "a grader has a grading"
-    prompts = plan.per_step * plan.steps
+    taken = _taken(plan)
+    rollouts = len(taken) * slot.source.samples_per_prompt
     if like is not None and like.asked is not None:
-        return Graded(name, grader.model, *like.asked.of(prompts * slot.source.samples_per_prompt))
-    questions, shown = _questions(plan, slot, grader, prompts)
-    calls = questions * CALLS_PER_VERDICT
-    response_bytes = _responses(slot, like.response_range if like else None) * BYTES_PER_TOKEN * shown
-    response_bytes += FENCE_BYTES * Range(shown.low - 1, shown.high - 1)
-    texts = exactly(_mean_prompt_bytes(plan) + len(grader.grading.parameters_json.encode())) + response_bytes + QUESTION_BYTES
-    each = Range(tokens_of_bytes(texts.low).low, tokens_of_bytes(texts.high).high)
-    return Graded(name, grader.model, calls, calls * each, calls * ANSWER_TOKENS)
-
-
-def _questions(plan: RunPlan, slot: Slot, grader: TeacherPlan, prompts: int) -> tuple[Range, Range]:
-    """Questions, and responses in each. Equal responses to one prompt are judged once, so the fewest is one for each prompt.
-
-    A group that is compared has the rollouts of all sources; a source is said to cause its part of the questions."""
-    mine = slot.source.samples_per_prompt
-    if grader.grading is None or grader.grading.grader not in GROUPING:
-        return Range(prompts, prompts * mine), exactly(1)
-    together = sum(one.source.samples_per_prompt for one in plan.slots if grader in one.graders)
-    questions, shown = questions_of_group(grader.grading, together)
-    return questions * (prompts * mine / together), shown
+        return Graded(name, grader.model, Asking(*like.asked.of(rollouts)))
+    subject = Subject(
+        len({plan.prompts[prompt] for prompt in taken}),
+        len(taken),
+        rollouts,
+        sum(one.source.samples_per_prompt for one in plan.slots if grader in one.graders),
+        _mean_bytes([plan.prompts[prompt] for prompt in taken]),
+        _mean_bytes([plan.answer_to(prompt) for prompt in taken]),
+        _responses(slot, like.response_range if like else None) * BYTES_PER_TOKEN,
+    )
+    return Graded(name, grader.model, asking_of(grader.grading, subject))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from preceptor.planning.asking import FENCE_BYTES, QUESTION_BYTES
 from preceptor.planning.questions import questions_of_group
-from preceptor.planning.work import FENCE_BYTES, QUESTION_BYTES
 from preceptor.recipes import Grading
 from preceptor.types import GradeItem
 from preceptor_teacher.api import ChatReply
