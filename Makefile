@@ -14,6 +14,7 @@ COMPOSE_ARGS ?=
 FAULTS_ARGS ?=
 FUZZ_ARGS ?=
 LEARNING_ARGS ?=
+BLACK_BOX_ARGS ?=
 DEMOS ?=
 BENCH_ARGS ?=
 
@@ -184,6 +185,10 @@ bench-overload: install ## What a teacher serves, refuses and recovers to under 
 .PHONY: learning-table
 learning-table: install ## What every recipe learns on the bundled pair, over seeds, with controls; goes on where it stopped
 	OMP_NUM_THREADS=1 $(RUN) benchmarks.learning_table --page docs/learning.md $(LEARNING_ARGS)
+
+.PHONY: black-box-table
+black-box-table: install ## What recipes with a judge learn on the bundled pair, what they ask, and three controls; goes on where it stopped
+	OMP_NUM_THREADS=1 $(RUN) benchmarks.black_box_table --page docs/black-box-table.md $(BLACK_BOX_ARGS)
 
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code

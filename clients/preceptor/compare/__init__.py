@@ -2,7 +2,7 @@
 
 from preceptor.compare.entries import Comparison, Entry, entries_of
 from preceptor.compare.execute import compare
-from preceptor.compare.outcomes import Outcome, outcome_of
+from preceptor.compare.outcomes import Outcome, Spent, outcome_of
 from preceptor.compare.statistics import Estimate, estimate, paired_difference
 from preceptor.compare.tables import HEADER, markdown, rows_of
 
@@ -12,6 +12,7 @@ __all__ = [
     "Entry",
     "Estimate",
     "Outcome",
+    "Spent",
     "compare",
     "entries_of",
     "estimate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,16 @@ from preceptor.compare.entries import Entry
 from preceptor.learner import RunFolder
 
 Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What graders asked of providers over the run, as these counted it."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None  # None: a provider without prices was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,7 @@ class Outcome:
     seconds: float = 0.0  # in which the learner was at work
     ended: str = ""
     failure: str = ""
+    spent: Spent | None = None  # None: nobody graded
 
     @property
     def before(self) -> float:
@@ -49,4 +60,13 @@ def outcome_of(entry: Entry, runs: Path) -> Outcome | None:
         sum(step["tokens_generated"] for step in steps),
         sum(sum(step["seconds"].values()) for step in steps),
         summary["ended"],
+        spent=_spent([step["grading"] for step in steps if step["grading"]]),
     )
+
+
+def _spent(gradings: Sequence[Mapping[str, Any]]) -> Spent | None:
+    if not gradings:
+        return None
+    calls, read, written = (sum(one[name] for one in gradings) for name in ("calls", "prompt_tokens", "completion_tokens"))
+    costs: list[float] = [one["cost_usd"] for one in gradings if one.get("cost_usd") is not None]
+    return Spent(calls, read, written, sum(costs) if len(costs) == len(gradings) else None)

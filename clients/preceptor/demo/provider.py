@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,21 @@ class StandInProvider:
         ready = Probe(f"http://{LOOPBACK}:{self.port}/readyz")
         return ChildSpec("provider", command, self.folder / "provider.log", ready, {KEY_VARIABLE: self.key})
 
-    def write_teachers_file(self) -> Path:
-        """The operator's file for a teacher service that has nothing but this provider, and checks that ask nobody."""
+    def write_teachers_file(
+        self, others: Mapping[str, Mapping[str, Any]] | None = None, price: Mapping[str, float] | None = None
+    ) -> Path:
+        """The operator's file for a teacher service that has this provider, checks that ask nobody, and what else is given."""
         self.folder.mkdir(parents=True, exist_ok=True)
         key_file = self.folder / "provider.key"
         with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(self.key)
         where = {"base_url": self.base_url, "private_hosts": [LOOPBACK]}
-        entry = {"engine": "api", **where, "model": JUDGE_NAME, "api_key_file": key_file.name}
+        entry: dict[str, Any] = {"engine": "api", **where, "model": JUDGE_NAME, "api_key_file": key_file.name}
+        entry |= {"price": dict(price)} if price else {}
         path = self.folder / "teachers.yaml"
-        teachers = {JUDGE_NAME: entry, CHECKS_NAME: {"engine": "check"}}
+        teachers = {JUDGE_NAME: entry, CHECKS_NAME: {"engine": "check"}} | {
+            name: dict(one) for name, one in (others or {}).items()
+        }
         path.write_text(yaml.safe_dump({"teachers": teachers}), encoding="utf-8")
         return path
 

@@ -162,3 +162,6 @@ async def test_a_comparison_goes_on_where_it_was_and_says_what_failed(recipes: l
     assert len(opened) == 5, "what was done is read, not run"
     assert mended[0] == outcome_of(Entry(recipes[0], 0), tmp_path / "runs") == found[0]
     assert mended[0].tokens > 0
+    assert mended[0].spent is not None
+    assert mended[0].spent.calls > 0, "a judge grades in this world"
+    assert mended[0].spent.cost_usd is None, "and has no prices"
