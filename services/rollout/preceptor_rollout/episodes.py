@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from preceptor.errors import PreceptorError
+from preceptor.errors import Internal, PreceptorError
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 from preceptor_rollout import chunks
 from preceptor_rollout.environments.player import Player
@@ -31,6 +31,7 @@ class Episode(OpenRollout):
     _read: bytes = b""  # u32le of what the student reads before this turn
     _turn_start: int = 0  # index of the turn's first chunk
     _turns: int = 0
+    _is_over: bool = False  # the newest turn
     _state: Any = None
     _reward: float = 0.0
 
@@ -43,6 +44,7 @@ class Episode(OpenRollout):
         self.segments += chunks.turn_of(self.chunks[self._turn_start :], read)
         self._turn_start = len(self.chunks)
         self._turns += 1
+        self._is_over = True
         return None
 
     async def answer(self) -> Reply | None:
@@ -50,6 +52,9 @@ class Episode(OpenRollout):
         self.next_prompt = None
         if self.told:
             return None
+        if not self._is_over:
+            return self.failed(Internal("the engine ended without ending this turn"))
+        self._is_over = False
         try:
             return await self._answered()
         except PreceptorError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from preceptor.errors import Internal, PreceptorError, VersionGone
@@ -19,6 +19,7 @@ from preceptor_rollout import chunks
 from preceptor_rollout.advisor import Advisor, teacher_in_loop
 from preceptor_rollout.calls import GENERATE
 from preceptor_rollout.chunks import Chunk
+from preceptor_rollout.environments.answers import Answers
 from preceptor_rollout.environments.player import Players
 from preceptor_rollout.episodes import Episode
 from preceptor_rollout.gate import Gate, Turn
@@ -82,12 +83,10 @@ class Relay:
         try:
             await turn.granted
             version = self._versions.of(unit.run, _min_step(unit))
-            asked = [unit]
-            while asked:
-                for part in asked:
-                    async for reply in self._drawn(Unit(version.ref, part), version, rollouts, turn, call):
-                        tell(reply)
-                asked = await self._answered(unit, rollouts, tell)
+            async for reply in self._drawn(Unit(version.ref, unit), version, rollouts, turn, call):
+                tell(reply)
+            if episodes := [one for one in rollouts if isinstance(one, Episode)]:
+                await self._play(unit, version, episodes, turn, call, tell)
             end_all(rollouts, Internal("the engine ended without ending this rollout"), tell)
         except PreceptorError as error:
             end_all(rollouts, error, tell)
@@ -95,7 +94,7 @@ class Relay:
             self._gate.leave(turn)
 
     async def _drawn(
-        self, unit: Unit, version: Version, rollouts: list[OpenRollout], turn: Turn, call: Call
+        self, unit: Unit, version: Version, rollouts: Sequence[OpenRollout], turn: Turn, call: Call
     ) -> AsyncGenerator[Reply]:
         """One turn of every rollout of a unit; the replies of those that end with it."""
         turn.tokens += sum(prompt_tokens(prompt) for prompt in unit.request.prompts)
@@ -105,14 +104,27 @@ class Relay:
                 for reply in await _taken(due, rollouts):
                     yield reply
 
-    async def _answered(self, unit: Request, rollouts: list[OpenRollout], tell: Callable[[Reply], None]) -> list[Request]:
-        """What is to be drawn once environments have answered; nothing where there are none."""
-        episodes = [one for one in rollouts if isinstance(one, Episode)]
-        for reply in await asyncio.gather(*(one.answer() for one in episodes)):
-            if reply is not None:
-                tell(reply)
-        prompts = [one.next_prompt for one in episodes if one.next_prompt is not None]
-        return cut_into_units(with_prompts(unit, prompts), self._size)
+    async def _play(
+        self, unit: Request, version: Version, episodes: list[Episode], turn: Turn, call: Call, tell: Callable[[Reply], None]
+    ) -> None:
+        """Further turns, of whoever has been answered. While nobody has, the unit holds no place before the engine."""
+        answers = Answers()
+        answers.ask(episodes)
+        try:
+            while answers:
+                self._gate.step_aside(turn)
+                going_on = _going_on(await answers.some(), tell)
+                if not going_on:
+                    continue
+                await self._gate.come_back(turn, call.remaining_s())
+                going_on += _going_on(answers.there(), tell)
+                asked = with_prompts(unit, [one.next_prompt for one in going_on if one.next_prompt is not None])
+                for part in cut_into_units(asked, self._size):
+                    async for reply in self._drawn(Unit(version.ref, part), version, going_on, turn, call):
+                        tell(reply)
+                answers.ask(going_on)
+        finally:
+            await answers.leave()
 
     def _open(self, unit: Request, call: Call, flow: FlowKey) -> Iterable[OpenRollout]:
         prompts = [prompt for prompt in unit.prompts for _ in range(prompt.samples)]
@@ -152,7 +164,18 @@ async def _tell_the_end(tasks: set[asyncio.Task[None]], tell: Callable[[BaseExce
     tell(next((error for task in done if (error := task.exception())), None))
 
 
-async def _taken(due: list[Chunk], rollouts: list[OpenRollout]) -> list[Reply]:
+def _going_on(answered: Iterable[tuple[Episode, Reply | None]], tell: Callable[[Reply], None]) -> list[Episode]:
+    """The episodes that have another turn; the others are told."""
+    going_on: list[Episode] = []
+    for episode, reply in answered:
+        if reply is not None:
+            tell(reply)
+        elif episode.next_prompt is not None:
+            going_on.append(episode)
+    return going_on
+
+
+async def _taken(due: list[Chunk], rollouts: Sequence[OpenRollout]) -> list[Reply]:
     """Logs all chunks at once; the replies of rollouts that ended with them, in order."""
     by_name = {(one.rollout.prompt, one.rollout.sample): one for one in rollouts}
     taken = await asyncio.gather(*(by_name[chunk.id.prompt, chunk.id.sample].take(chunk) for chunk in due))

@@ -2,10 +2,12 @@
 
 POST /v1/render    {"items": [{"text": "..."} | {"messages": [{"role": "user", "content": "..."}]}]}
 POST /v1/generate  {"prompts": [{"text": ...} | {"messages": ...} | {"ids": [...]}], "samples": 2, "max_new_tokens": 32}
+                   and, for several turns, "environment": {"name": "sums"} with a "task" beside each prompt
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from preceptor import limits, wire
 from preceptor.error_details import error_body, error_of
+from preceptor.recipes.environments import MAX_OBSERVATION_TOKENS, MAX_TURNS
 from preceptor.types import Rollout
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 from preceptor_serving.auth.identity import Scope
@@ -79,6 +82,22 @@ class Prompt(TextOrMessages):
     ids: list[U32] | None = None
     """Token ids."""
 
+    task: dict[str, Any] | None = None
+    """What the environment is told of this prompt."""
+
+
+class EnvironmentBody(Body):
+    """Who answers the student between turns."""
+
+    name: str
+    """One of those that the operator has set up."""
+
+    max_turns: U32 = MAX_TURNS
+    """Replies of the student."""
+
+    max_observation_tokens: U32 = MAX_OBSERVATION_TOKENS
+    """Of one answer, as rendered."""
+
 
 class GenerateBody(Body):
     """Defaults are those of the protocol: temperature 1, nothing truncated."""
@@ -98,6 +117,8 @@ class GenerateBody(Body):
 
     job: str = ""
     deterministic: bool = False
+    environment: EnvironmentBody | None = None
+    """Unset: one turn, and nobody answers."""
 
     def to_request(self, contexts: Sequence[common_pb2.TokenIds]) -> rollout_pb2.GenerateRequest:
         """The protocol's request, checked against its limits."""
@@ -110,8 +131,13 @@ class GenerateBody(Body):
             ignore_eos=self.ignore_eos,
         )
         prompts = [
-            rollout_pb2.GeneratePrompt(prompt=index, context=context, samples=self.samples)
-            for index, context in enumerate(contexts)
+            rollout_pb2.GeneratePrompt(
+                prompt=index,
+                context=context,
+                samples=self.samples,
+                task_json="" if prompt.task is None else json.dumps(prompt.task),
+            )
+            for index, (context, prompt) in enumerate(zip(contexts, self.prompts, strict=True))
         ]
         request = rollout_pb2.GenerateRequest(
             run=self.run,
@@ -121,6 +147,7 @@ class GenerateBody(Body):
             seed=self.seed,
             job=self.job,
             deterministic=self.deterministic,
+            environment=rollout_pb2.EnvironmentUse(**self.environment.model_dump()) if self.environment else None,
         )
         limits.check(request)
         return request
@@ -181,7 +208,16 @@ def _told(reply: rollout_pb2.GenerateReply) -> dict[str, Any]:
         "logprob_policy": _numbers(rollout, "logprob_policy"),
         "logprob_behaviour": _numbers(rollout, "logprob_behaviour"),
         "weight_step": rollout.model.step,
+        **_played(rollout),
     }
+
+
+def _played(rollout: Rollout) -> dict[str, Any]:
+    """What there is of an environment: its reward, and who said what."""
+    if rollout.reward is None:
+        return {}
+    segments = [{"kind": segment.kind, "ids": segment.ids.tolist()} for segment in rollout.sequence.segments]
+    return {"reward": rollout.reward, "segments": segments}
 
 
 def _numbers(rollout: Rollout, column: str) -> list[float | str | None] | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from examples.tiny.tokenizer import ASSISTANT_ID, EOS_ID, USER_ID, prompt_ids, text_ids
 from preceptor.client.rollout import AfterReply, EnvironmentUse, FailedRollout, Message, Prompt
-from preceptor.errors import ConfigurationError, InvalidArgument, NotFound, TooLarge, Unsupported
+from preceptor.errors import ConfigurationError, InvalidArgument, MissingExtra, NotFound, TooLarge, Unsupported
 from preceptor.queue import MemoryQueue
 from preceptor.recipes.behaviour import BehaviourSpec
 from preceptor.recipes.schema import OpUse
@@ -32,7 +35,7 @@ def sums(count: int = 2, samples: int = 2) -> list[Prompt]:
     return [Prompt(i, as_ids(ids), samples, task={"answer": "834"}) for i, ids in tiny_prompts(count).items()]
 
 
-async def collect(client, prompts, wanted) -> list:
+async def collect(client, prompts, wanted) -> list[Any]:
     return [one async for one in client.generate(prompts, wanted)]
 
 
@@ -92,6 +95,24 @@ async def test_a_rollout_goes_on_behind_the_tools_answer_and_its_log_holds_every
         *text_ids(str(value)),
         ASSISTANT_ID,
     ]  # the template ends the reply: it was cut before its EOS
+
+
+async def test_the_rest_door_plays_too():
+    body = {"prompts": [{"ids": one.context.tolist(), "task": one.task} for one in sums()], "samples": 2, "stop": ["="],
+            "max_new_tokens": 40, "deterministic": True, "run": "r", "seed": 7, "step": 3,
+            "environment": {"name": "sums", "max_turns": 4, "max_observation_tokens": 16}}  # fmt: skip
+    async with serving(**SUMS) as (house, client), httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}") as http:
+        told = (await http.post("/v1/generate", json=body)).json()["rollouts"]
+        refused = (await http.post("/v1/generate", json={**body, "environment": {"name": "sum"}})).json()
+        plain = await http.post("/v1/generate", json={"prompts": [{"ids": prompt_ids("1+1")}], "max_new_tokens": 4})
+        found = by_name(await collect(client, sums(), options(**PLAYED)))
+    assert [(one["prompt"], one["sample"]) for one in told] == sorted(found)
+    for one in told:
+        rollout = found[one["prompt"], one["sample"]]
+        assert [(part["kind"], part["ids"]) for part in one["segments"]] == turns_of(rollout)
+        assert (one["reward"], one["ids"]) == (rollout.reward, rollout.sequence.response_ids.tolist())
+    assert (refused["field"], "sums" in refused["hint"]) == ("environment.name", True)
+    assert not {"reward", "segments"} & plain.json()["rollouts"][0].keys()
 
 
 # ---------------------------------------------------------------- draws
@@ -199,6 +220,49 @@ async def test_an_environment_that_fails_takes_its_own_rollout_only():
     assert {one.reward for one in alone} == {2.0}
 
 
+class Patient:
+    """Answers the prompts that the test holds up once it lets them go, all others at once."""
+
+    def __init__(self, held: int) -> None:
+        self.held, self.release, self.reached = held, threading.Event(), threading.Event()
+
+    def start(self, task):
+        return [task["prompt"], 0]
+
+    def step(self, state, reply):
+        state[1] += 1
+        if state[0] == self.held and state[1] == 1:
+            self.reached.set()
+            self.release.wait(60)
+        return Answer.saying("1+1") if state[1] < 3 else Answer(reward=1.0)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+async def test_a_tool_that_blocks_holds_up_its_own_rollout_alone(deterministic):
+    """One unit runs at a time here: others of the same unit take their further turns, and another call is answered."""
+    tool = Patient(held=1)
+    prompts = [Prompt(i, as_ids(ids), 1, task={"prompt": i}) for i, ids in tiny_prompts(3).items()]
+    use = EnvironmentUse("tool", max_turns=3, max_observation_tokens=16)
+    wanted = options(environment=use, max_new_tokens=120, stop=("=",), deterministic=deterministic)
+    try:
+        async with serving(playing={"tool": tool}, running_units=1, environment_step_s=60) as (_, client):
+            stream = client.generate(prompts, wanted)
+            early: list[Any] = [await anext(stream), await anext(stream)]
+            assert tool.reached.is_set()
+            (other,) = await collect(client, [replace(prompts[0], task=None)], options(max_new_tokens=8))
+            tool.release.set()
+            late: list[Any] = [one async for one in stream]
+            (alone,) = await collect(client, [prompts[1]], wanted)
+    finally:
+        tool.release.set()
+    assert isinstance(other, Rollout)
+    assert {one.id.prompt for one in early} == {0, 2}
+    assert [one.id.prompt for one in late] == [1]
+    assert {one.reward for one in (*early, *late)} == {1.0}
+    if deterministic:
+        assert bits(late[0]) == bits(alone)
+
+
 async def test_requests_for_turns_that_cannot_be_are_refused_before_anything_is_drawn():
     prompt = sums(1)[0]
     cases = [
@@ -230,3 +294,23 @@ def test_a_mistake_in_the_setting_is_named(text, field):
     with pytest.raises(ConfigurationError) as refused:
         environments_of(text)
     assert refused.value.field == field
+
+
+# ---------------------------------------------------------------- environments of another library
+
+
+def test_without_its_library_or_with_one_that_has_no_such_environments_the_service_does_not_start(monkeypatch):
+    """What it does with the library itself: tests/integration/test_verifiers.py."""
+    setting = '{"guess": {"kind": "verifiers", "options": {"id": "guessing-game"}}}'
+    monkeypatch.setitem(sys.modules, "verifiers", None)
+    with pytest.raises(MissingExtra) as missing:
+        environments_of(setting)
+    assert missing.value.hint == "pip install 'preceptor[verifiers]'"
+    newer = ModuleType("verifiers")
+    newer.__dict__["__version__"] = "0.4.0"
+    monkeypatch.setitem(sys.modules, "verifiers", newer)
+    with pytest.raises(ConfigurationError, match="no MultiTurnEnv") as refused:
+        environments_of(setting)
+    assert refused.value.limit == ">=0.2.1, <0.4"
+    with pytest.raises(ConfigurationError, match=r"options\.name"):
+        environments_of('{"guess": {"kind": "verifiers", "options": {"name": "guessing-game"}}}')

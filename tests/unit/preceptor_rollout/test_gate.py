@@ -62,6 +62,37 @@ async def test_who_leaves_before_his_turn_is_not_given_one():
     assert granted([third]) == ["z"]
 
 
+async def test_who_steps_aside_lets_others_run_and_comes_back_before_anybody_new():
+    gate = Gate(1, 10)
+    first, second, third = gate.enter([task(name, "a") for name in "xyz"])
+    gate.step_aside(first)
+    gate.step_aside(first)  # again: nothing happens
+    assert granted([second, third]) == ["y"]
+    back = asyncio.create_task(gate.come_back(first, 5))
+    await asyncio.sleep(0)
+    assert not back.done()
+    gate.leave(second)
+    await back
+    assert granted([third]) == []
+    gate.leave(first)
+    assert granted([third]) == ["z"]
+
+
+async def test_who_leaves_while_aside_or_on_his_way_back_takes_no_slot_with_him():
+    gate = Gate(1, 10)
+    first, second, third = gate.enter([task(name, "a") for name in "xyz"])
+    gate.step_aside(first)
+    gate.leave(first)
+    gate.step_aside(second)
+    assert granted([third]) == ["z"]
+    with pytest.raises(DeadlineExceeded):
+        await gate.come_back(second, 0.01)
+    gate.leave(second)
+    gate.leave(third)
+    last = gate.enter([task(name, "a") for name in "vw"])
+    assert granted(last) == ["v"]
+
+
 async def test_a_deadline_that_passes_in_the_queue_is_told():
     gate = Gate(1, 10)
     (first,) = gate.enter([task("x", "a")])

@@ -17,6 +17,7 @@ Factory = Callable[[Mapping[str, Any]], Environment]
 
 KINDS: dict[str, str] = {
     "calculator": "preceptor_rollout.environments.calculator:create",
+    "verifiers": "preceptor_rollout.environments.verifiers:create",
 }
 """Kind -> "module:factory". The factory takes the operator's options and refuses unknown ones. An operator may also write
 "module:factory" of his own as the kind; a request only ever names what he has set up."""
