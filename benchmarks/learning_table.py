@@ -1,33 +1,23 @@
 """`make learning-table`: the shipped recipes on the bundled pair, over seeds, with controls; the page docs/learning.md.
 
-Everything runs inline, one run after the other, with one thread. Stopped and called again it goes on where it was: done runs are
-read from `runs/learning/`. The page in that folder is written after each run and says how far the table has come; `--page` is
-where it is written as well, and `--read` writes it from what is done, without another run. `--for-s` ends it with the first run
-that is over after so many seconds.
+Runs are in `runs/learning/`, and `benchmarks/pair_table.py` says how they are made. `--page` is where the page is written as
+well, `--read` writes it from what is done, without another run, and `--for-s` ends it with the first run that is over after so
+many seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
-import platform
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.results import commit
-from preceptor.compare import HEADER, Comparison, Outcome, compare, entries_of, markdown, outcome_of, rows_of
-from preceptor.config import ClientSettings
+from benchmarks.pair_table import ROOT, PairTable, arguments
+from preceptor.compare import HEADER, Comparison, markdown, rows_of
 from preceptor.demo.pair import STUDENT_NAME, TEACHER_NAME, Pair
 from preceptor.demo.provider import CHECKS_NAME
-from preceptor.learner import Patiences
-from preceptor.learner.inline import in_this_process
 from preceptor.recipes import load_recipe
 
-ROOT = Path(__file__).parents[1]
 FIRST = ("tiny-reverse-kl", "tiny-sft", "off-policy-kd", "grpo", "tiny-k1", "tiny-forward-kl")
 BASE_NAME = "tiny-base"
 STEPS, SEEDS, CONTROL_SEEDS = 16, 3, 1
@@ -37,11 +27,6 @@ OVERRIDES = (
     f"evaluation.every_steps={STEPS}",
     "schedule.deterministic=false",
 )
-COMMITS = "commits.txt"
-
-
-class Enough(Exception):
-    """The time that was given is over."""
 
 
 def teachers(pair: Pair) -> dict[str, dict[str, str]]:
@@ -74,67 +59,11 @@ def to_the_end(recipe: Path) -> list[str]:
     return [f"schedule.publish_every_steps={STEPS}"] if schedule.publish_every_steps == schedule.steps else []
 
 
-def environment(pair: Pair, folder: Path) -> dict[str, str]:
-    """What the inline services are told; nothing else of the caller's settings."""
+def write_teachers_file(pair: Pair, folder: Path) -> Path:
+    """Of the teacher service."""
     file = folder / "teachers.yaml"
     file.write_text(json.dumps({"teachers": teachers(pair)}), encoding="utf-8")
-    return {
-        "PRECEPTOR_TEACHER_TEACHERS_FILE": str(file),
-        "PRECEPTOR_ROLLOUT_MODEL": pair.student_model,
-        "PRECEPTOR_STUDENT_MODEL": pair.student_model,
-        "PRECEPTOR_STUDENT_TEACHER_HEADS": str(pair.teacher),
-    }
-
-
-async def measure(pair: Pair, folder: Path, asked: Comparison, pages: Sequence[Path], for_s: float) -> list[Outcome]:
-    """Runs what is not done yet, for so long."""
-    _remember(commit(), folder)
-    environ = environment(pair, folder)
-    settings = ClientSettings(writers=f"{TEACHER_NAME}={pair.teacher}")
-    until_s = time.monotonic() + for_s
-    last: list[Outcome] = []
-
-    def told(found: Sequence[Outcome], total: int) -> None:
-        last[:] = found
-        _write(page_of(asked, found, total, folder), pages)
-        if time.monotonic() > until_s:
-            raise Enough
-
-    try:
-        return await compare(
-            asked, folder, lambda: in_this_process(settings, folder, environ=environ), _progress, told, Patiences()
-        )
-    except Enough:
-        return last
-
-
-def read(folder: Path, asked: Comparison, pages: Sequence[Path]) -> list[Outcome]:
-    """What is done so far."""
-    entries = list(entries_of(asked))
-    found = [outcome for entry in entries if (outcome := outcome_of(entry, folder)) is not None]
-    _write(page_of(asked, found, len(entries), folder), pages)
-    return found
-
-
-def page_of(asked: Comparison, found: Sequence[Outcome], total: int, folder: Path) -> str:
-    """The table as it stands."""
-    print(f"{len(found)} of {total}: {found[-1].entry.name} {found[-1].failure or format(found[-1].after, '.1%')}", flush=True)
-    return TEXT.format(
-        seeds=asked.seeds,
-        controls=asked.control_seeds,
-        overrides="\n".join(asked.overrides),
-        steps=STEPS,
-        state="complete" if len(found) == total else f"partial: {len(found)} of {total} runs",
-        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        commits=", ".join(_remembered(folder)),
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, CPU, one thread",
-        table=markdown(HEADER, rows_of(found)),
-    )
-
-
-def _write(text: str, pages: Sequence[Path]) -> None:
-    for page in pages:
-        page.write_text(text, encoding="utf-8")
+    return file
 
 
 TEXT = """# What the shipped recipes learn on the bundled pair
@@ -173,37 +102,13 @@ This is a report, not a bar.
 """
 
 
-def _remember(newest: str, folder: Path) -> None:
-    """Resumed runs may be of several commits; the page names all of them."""
-    known = _remembered(folder)
-    (folder / COMMITS).write_text("\n".join(dict.fromkeys((*known, newest))), encoding="utf-8")
-
-
-def _remembered(folder: Path) -> list[str]:
-    file = folder / COMMITS
-    return file.read_text(encoding="utf-8").split() if file.exists() else []
-
-
-def _progress(_: object) -> None:
-    """Each run's events are in its folder."""
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--control-seeds", type=int, default=CONTROL_SEEDS)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "learning")
-    parser.add_argument("--page", type=Path, action="append", default=[], help="where the page is written beside the folder")
-    parser.add_argument("--read", action="store_true", help="write the page from the runs that are done")
-    parser.add_argument("--for-s", type=float, default=float("inf"), help="end with the first run that is over after so long")
-    parser.add_argument("overrides", nargs="*", help="key=value for every recipe, such as schedule.steps=5")
-    given = parser.parse_args()
-    folder = given.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    given = arguments(__doc__, ROOT / "runs" / "learning", seeds=SEEDS, control_seeds=CONTROL_SEEDS)
     pair = Pair.at(ROOT / "examples" / "tiny")
     asked = asked_for(pair, given.seeds, given.control_seeds, given.overrides)
-    pages = [folder / "learning.md", *given.page]
-    found = read(folder, asked, pages) if given.read else asyncio.run(measure(pair, folder, asked, pages, given.for_s))
+    table = PairTable(given.folder, asked, TEXT, given.page, facts=lambda _: {"steps": STEPS})
+    teachers_file = write_teachers_file(pair, given.folder)
+    found = table.read() if given.read else asyncio.run(table.measure(pair, teachers_file, given.for_s))
     print(markdown(HEADER, rows_of(found)))
 
 

@@ -1,15 +1,13 @@
-"""The learning table: which recipes it holds, under which rule, and of which commits its runs are."""
+"""The learning table: which recipes it holds, and under which rule."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
 
-from benchmarks import learning_table
-from benchmarks.learning_table import OVERRIDES, ROOT, STEPS, asked_for, environment, measure, page_of, recipes, teachers
-from preceptor.compare import Comparison, Outcome, entries_of
+from benchmarks.learning_table import ROOT, STEPS, asked_for, recipes, teachers, write_teachers_file
+from preceptor.compare import entries_of
 from preceptor.demo.pair import Pair
 from preceptor.recipes import load_recipe
 from preceptor.recipes.schedules import Ramp
@@ -32,23 +30,4 @@ def test_every_recipe_whose_teachers_are_here_is_in_it_and_can_be_run_by_the_rul
 
 
 def test_the_services_are_told_of_these_teachers_alone(tmp_path: Path):
-    file = environment(PAIR, tmp_path)["PRECEPTOR_TEACHER_TEACHERS_FILE"]
-    assert yaml.safe_load(Path(file).read_text())["teachers"] == teachers(PAIR)
-
-
-async def test_it_ends_when_its_time_is_over_and_names_every_commit_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = Comparison(recipes(PAIR)[:1], 2, 1, OVERRIDES)
-    entries = list(entries_of(asked))
-
-    async def compare(asked, runs, ports, watch, told, patiences):
-        for count in range(1, len(entries) + 1):
-            told([Outcome(one, [(0.0, 0.2), (9.0, 0.9)]) for one in entries[:count]], len(entries))
-
-    monkeypatch.setattr(learning_table, "compare", compare)
-    page = tmp_path / "page.md"
-    for commit in ("abc", "abd", "abd"):
-        monkeypatch.setattr(learning_table, "commit", lambda commit=commit: commit)
-        assert len(await measure(PAIR, tmp_path, asked, [page], for_s=0)) == 1
-    assert f"partial: 1 of {len(entries)} runs" in page.read_text()
-    assert "runs made at commit abc, abd;" in page.read_text()
-    assert "complete" in page_of(asked, [Outcome(one, [(0.0, 0.2), (9.0, 0.9)]) for one in entries], len(entries), tmp_path)
+    assert yaml.safe_load(write_teachers_file(PAIR, tmp_path).read_text())["teachers"] == teachers(PAIR)
