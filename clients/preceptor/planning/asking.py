@@ -34,7 +34,7 @@ VERDICT_TOKENS = Range(4, REPLY_TOKENS)
 ASKED = Range(1, 2)
 """One question, and one repair of an answer that cannot be read. Attempts that fail at the provider come on top."""
 
-CRITIQUE_CHARS, CRITERIA, CRITERION_CHARS = 600, 8, 500
+CRITIQUE_CHARS, CRITERIA, CRITERION_CHARS, SHOWN = 600, 8, 500, 4
 """What the graders allow where they are not told otherwise; a test holds these to them."""
 
 ANSWER_CHARS, PER_CRITERION_CHARS = 64, 32
@@ -88,15 +88,25 @@ def _critique(grading: Grading, subject: Subject) -> Asking:
 
 
 def _rubric(grading: Grading, subject: Subject) -> Asking:
-    """A rubric for each prompt, made of the judge's own answer where there is no reference; then it is held to each response."""
+    return _by_criteria(grading, subject, Range(subject.distinct_prompts, subject.prompts), NOTHING)
+
+
+def _contrast(grading: Grading, subject: Subject) -> Asking:
+    """The question that makes it shows some of the group's responses; a source is said to cause its part of these."""
+    made = Range(subject.distinct_prompts, subject.prompts) * (subject.rollouts / (subject.group * subject.prompts))
+    shown = Range(1, min(float(_told(grading).get("shown", SHOWN)), subject.group))
+    return _by_criteria(grading, subject, made, (subject.response_bytes + FENCE_BYTES) * shown)
+
+
+def _by_criteria(grading: Grading, subject: Subject, made: Range, shown_bytes: Range) -> Asking:
+    """So many rubrics, of the judge's own answers where there is no reference; each is then held to responses."""
     criteria = float(_told(grading).get("most_criteria", CRITERIA))
     longest = max(REPLY_TOKENS, criteria * (CRITERION_CHARS + PER_CRITERION_CHARS) + ANSWER_CHARS)
-    made, prompt = Range(subject.distinct_prompts, subject.prompts), exactly(subject.prompt_bytes)
-    good, answered = exactly(subject.reference_bytes), Asking(NOTHING, NOTHING, NOTHING)
+    prompt, good, answered = exactly(subject.prompt_bytes), exactly(subject.reference_bytes), Asking(NOTHING, NOTHING, NOTHING)
     if not subject.reference_bytes:
         own = Range(1, longest)
         good, answered = own * BYTES_PER_TOKEN, Asking(made, made * tokens_of_bytes(subject.prompt_bytes), made * own)
-    induced = _asked(made, prompt + good + _guidance(grading), Range(VERDICT_TOKENS.low, longest))
+    induced = _asked(made, prompt + good + shown_bytes + _guidance(grading), Range(VERDICT_TOKENS.low, longest))
     listed = Range(1, criteria * (CRITERION_CHARS + PER_CRITERION_CHARS))
     verified = _asked(_different(subject), prompt + listed + subject.response_bytes, VERDICT_TOKENS)
     how = "a rubric is made once a prompt, then equal responses are held to it once"
@@ -140,5 +150,6 @@ ASKING: dict[str, Callable[[Grading, Subject], Asking]] = {
     "rubric": _rubric,
     "verbal": _verbal,
     **dict.fromkeys(GROUPING, _compared),
+    "contrast": _contrast,
 }
 """Grader -> what it asks. One that asks otherwise than these has its function here."""

@@ -10,7 +10,7 @@ Plain = str | int | float | bool
 COMPARING = ("exact", "math_verify")
 """Graders that compare with the right answer by a rule: they need it, and ask and pay nobody."""
 
-GROUPING = ("best_of_n", "pairwise")
+GROUPING = ("best_of_n", "contrast", "pairwise")
 """Graders that hold the rollouts of one prompt against each other: they need two, and are asked for the whole group."""
 
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from preceptor.errors import InvalidArgument, NotFound, Unsupported
 from preceptor.suggest import did_you_mean
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import best_of_n, chunks, critique, exact, math_verify, pairwise, rubric, verbal
+from preceptor_teacher.graders import best_of_n, chunks, contrast, critique, exact, math_verify, pairwise, rubric, verbal
 from preceptor_teacher.graders.protocol import Grader, GraderSpec, GroupGrader, Means
 
-_MODULES = (best_of_n, chunks, critique, exact, math_verify, pairwise, rubric, verbal)
+_MODULES = (best_of_n, chunks, contrast, critique, exact, math_verify, pairwise, rubric, verbal)
 GRADERS: dict[str, GraderSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 """Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name it above."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -87,17 +88,27 @@ class Rubric:
         """MISSING where the judge refused, or where a rubric or its verification could not be read twice."""
         spent = Spent()
         try:
-            criteria = named(self.params.criteria or await self._induced(item, spent))
+            criteria = self.params.criteria or await self.induced(item.prompt, item.reference, spent)
+        except NoVerdict as error:
+            return missing(str(error), spent)
+        return await self.held_to(named(criteria), item, spent)
+
+    async def induced(
+        self, prompt: str, reference: str, spent: Spent, responses: Sequence[str] = ()
+    ) -> tuple[CriterionParams, ...]:
+        """The judge's rubric; `NoVerdict` where it has none."""
+        good = reference or await self._own_answer(prompt, spent)
+        inquiry = induction_of(prompt, good, self.params, responses)
+        return await answer_to(inquiry, self.ask, spent, self.secret)
+
+    async def held_to(self, criteria: Sequence[CriterionParams], item: GradeItem, spent: Spent) -> Verdict:
+        """What a response meets; MISSING where the judge did not say."""
+        try:
             met = await answer_to(verification_of(item, criteria), self.ask, spent, self.secret)
         except NoVerdict as error:
             return missing(str(error), spent)
         judged = tuple(_judged(one, passed) for one, passed in zip(criteria, met, strict=True))
         return verdict_at(spent, Validity.OK, weighted(criteria, met), criteria=judged)
-
-    async def _induced(self, item: GradeItem, spent: Spent) -> tuple[CriterionParams, ...]:
-        good = item.reference or await self._own_answer(item.prompt, spent)
-        inquiry = induction_of(item.prompt, good, self.params)
-        return await answer_to(inquiry, self.ask, spent, self.secret)
 
     async def _own_answer(self, prompt: str, spent: Spent) -> str:
         reply = await self.ask([Message(role="user", content=prompt)])
@@ -114,13 +125,17 @@ def weighted(criteria: Sequence[CriterionParams], met: Sequence[bool]) -> float:
     return sum(weight for weight, passed in zip(weights, met, strict=True) if passed) / sum(weights)
 
 
-def induction_of(prompt: str, good_answer: str, params: RubricParams) -> Inquiry[tuple[CriterionParams, ...]]:
-    """What makes the rubric of a prompt."""
+def induction_of(
+    prompt: str, good_answer: str, params: RubricParams, responses: Sequence[str] = ()
+) -> Inquiry[tuple[CriterionParams, ...]]:
+    """What makes the rubric of a prompt, from what tells the good answer from these responses where there are some."""
+    shown = dict(zip(ascii_lowercase, responses, strict=False))
+    apart = f", and that tell it from those of the responses {', '.join(shown)} that are worse" if shown else ""
     shape = {"type": "array", "items": _CRITERION, "minItems": 1, "maxItems": params.most_criteria}
     return Inquiry(
-        f"Write at most {params.most_criteria} criteria that a good response to the prompt meets, as the reference does. "
+        f"Write at most {params.most_criteria} criteria that a good response to the prompt meets, as the reference does{apart}. "
         f"Each can be told true or false of a response, and has an integer weight from 1 to {HEAVIEST} (decisive).",
-        {"prompt": prompt, "reference": good_answer},
+        {"prompt": prompt, "reference": good_answer, **shown},
         'T being a criterion in words and W its weight: {"request": "NUMBER", "criteria": [{"text": T, "weight": W}, ...]}',
         lambda number: schema_with(number, criteria=shape),
         lambda text, number: _read_criteria(text, number, params.most_criteria),

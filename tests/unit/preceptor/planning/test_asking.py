@@ -18,6 +18,7 @@ from preceptor.planning.asking import (
     CRITIQUE_CHARS,
     QUESTION_BYTES,
     REPLY_TOKENS,
+    SHOWN,
     Subject,
     asking_of,
     tokens_of_bytes,
@@ -27,6 +28,7 @@ from preceptor.types import GradeItem
 from preceptor_teacher.api import ApiOptions, ChatReply, Message
 from preceptor_teacher.graders import GroupGrader, Means
 from preceptor_teacher.graders.asking import question_of
+from preceptor_teacher.graders.contrast import ContrastParams
 from preceptor_teacher.graders.critique import CritiqueParams, critique_of
 from preceptor_teacher.graders.registry import GRADERS
 from preceptor_teacher.graders.rubric import MOST_TEXT_CHARS, CriterionParams, RubricParams, induction_of, verification_of
@@ -52,6 +54,7 @@ def test_a_graders_question_is_as_long_as_was_said(
 
 def test_graders_allow_what_estimates_take_them_to() -> None:
     assert (CritiqueParams().most_chars, RubricParams().most_criteria) == (CRITIQUE_CHARS, CRITERIA)
+    assert (ContrastParams().shown, ContrastParams().most_criteria) == (SHOWN, CRITERIA)
     assert MOST_TEXT_CHARS == CRITERION_CHARS
     assert ApiOptions.model_fields["max_reply_tokens"].default == REPLY_TOKENS
     assert {"verbal", "critique", "rubric"} <= ASKING.keys()
@@ -62,18 +65,17 @@ RESPONSES = ["1+2=3 5", "1+2=3 5", "4+4=8 ok", "no"]
 
 
 @pytest.mark.parametrize("reference", ["", "1+2=3 4+4=8 83"])
-@pytest.mark.parametrize("grader", ["verbal", "critique", "rubric"])
+@pytest.mark.parametrize("grader", ["verbal", "critique", "rubric", "contrast"])
 @pytest.mark.parametrize("broken", [0, 1])
 async def test_graders_ask_what_was_said(grader: str, reference: str, broken: int) -> None:
     """Asked of a judge that remembers its replies, as a judge's client does; each first answer may be one that cannot be read."""
     judge = Remembering(broken)
     build = GRADERS[grader]
     made = build.build(build.params(), Means(judge.ask, b"secret"))
-    assert not isinstance(made, GroupGrader)
     for prompt in PROMPTS:
-        for response in dict.fromkeys(RESPONSES):
-            verdict = await made.grade(GradeItem(prompt, response, reference))
-            assert verdict.reward is not None
+        items = [GradeItem(prompt, response, reference) for response in dict.fromkeys(RESPONSES)]
+        graded = await made.grade_group(items) if isinstance(made, GroupGrader) else [await made.grade(one) for one in items]
+        assert all(verdict.reward is not None for verdict in graded)
     subject = Subject(len(PROMPTS), len(PROMPTS), len(PROMPTS) * len(RESPONSES), len(RESPONSES), 7, len(reference), Range(1, 40))
     said = asking_of(Grading(grader, "{}"), subject)
     assert judge.calls in said.calls

@@ -30,6 +30,9 @@ from tests.unit.preceptor_teacher.grading.injections import INJECTIONS
 from tests.unit.preceptor_teacher.grading.scripted import Judge, answers
 
 Texts = dict[str, str]
+CHOOSING = ("best_of_n", "pairwise")
+"""Graders of groups whose answers name responses."""
+
 MISSING = (Validity.MISSING_PROVIDER, None)
 
 
@@ -199,7 +202,7 @@ async def test_an_order_without_an_answer_leaves_the_group_without_rewards():
 # ---------------------------------------------------------------- groups
 
 
-@pytest.mark.parametrize("name", GROUPING)
+@pytest.mark.parametrize("name", CHOOSING)
 @pytest.mark.parametrize(
     ("items", "error", "words"),
     [
@@ -223,7 +226,7 @@ async def test_what_cannot_be_compared_is_refused_by_its_name_and_other_groups_a
         assert (result.error.field, type(error_of(result.error))) == (f"items[{place}].group", error)
 
 
-@pytest.mark.parametrize("name", GROUPING)
+@pytest.mark.parametrize("name", CHOOSING)
 async def test_equal_responses_are_no_question_and_an_unreachable_judge_is_an_error_of_the_whole_group(name: str):
     alike = await asked(name, Judge(), group("same", "same"))
     assert [one.verdict.reward for one in alike] == ([0.5, 0.5] if name == "pairwise" else [1.0, 1.0])
