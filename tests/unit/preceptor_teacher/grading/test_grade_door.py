@@ -100,7 +100,7 @@ async def test_a_judge_is_described_and_is_no_scorer():
         assert (info.model.name, info.engine, info.capabilities.graders) == (
             "judge",
             "api",
-            ("best_of_n", "chunks", "critique", "pairwise", "rubric", "verbal"),
+            ("best_of_n", "chunks", "contrast", "critique", "pairwise", "rubric", "verbal"),
         )
         assert (info.capabilities.judge, info.capabilities.sampled) == (True, False)
         assert [one.model.name for one in await client.describe()] == ["scorer", "judge"]
