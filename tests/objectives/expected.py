@@ -179,6 +179,17 @@ def against_the_group(here: World, offset: float | None, coefficient: Callable[[
     return total
 
 
+def audited(here: World) -> Tensor:
+    """All rows but the first are one step with the reward, smoothed by the step's mean log-probability; the first is kept."""
+    total = torch.zeros((), dtype=torch.float64)
+    for tokens, probability in drawn(here):
+        first, *step = rows_of(here, tokens)
+        log_probs = torch.stack([row.p[row.token] for row in step])
+        belief = (reward(tokens) + 0.25 * float(log_probs.detach().mean().exp())) / 1.25
+        total = total + probability * (0.1 * first.divergence(oracle.forward_kl, "origin") - belief * log_probs.mean())
+    return total
+
+
 def where_one_passes(here: World, of: Callable[[Row], Tensor]) -> Tensor:
     """Groups of two that hold a response which passed: the mean over the rows of both."""
     total = torch.zeros((), dtype=torch.float64)
@@ -229,6 +240,7 @@ EXPECTED: dict[str, Expected] = {
     "minillm": lambda here: mean_of_rows(here, reverse) + later_rows(here),
     "nitrobrew": lambda here: mean_of_rows(here, lambda row: oracle.reverse_kl(row.p.exp(), row.q.exp())),
     "off-policy-kd": lambda here: mean_of_rows(here, lambda row: row.divergence(oracle.forward_kl, student_top=0), "tutor"),
+    "omniopd": audited,
     "opcd": lambda here: mean_of_rows(here, by_itself),
     "opsd": lambda here: mean_of_rows(here, lambda row: row.divergence(JSD, "self")),
     "opsdc": lambda here: mean_of_rows(here, by_itself),

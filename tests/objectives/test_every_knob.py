@@ -15,6 +15,7 @@ from tests.objectives.world import Rollout, gradient, loss_of, recipe, world
 
 GRADED = {key: JUDGED[key] for key in ("teacher", "signal")}
 K1 = SAMPLED | {"objective": "policy_gradient", "advantage": "k1"}
+STEPPED = {"teacher": "judge", "signal": {"op": "step_reward", "params": {"grader": "chunks"}}}
 FKL = {"teacher": "tutor", "signal": {"op": "support", "params": {"teacher_topk": 2}}, "objective": "forward_kl"}
 BARE = {"op": "support", "params": {"teacher_topk": 2, "sampled": False}}
 BT = {"objective": "bradley_terry", "pairs": {"op": "reward_pairs", "params": {}, **GRADED}, "normaliser": "pairs"}
@@ -41,6 +42,9 @@ CASES = {
         lambda p: with_(JUDGED | {"objective": "policy_gradient"}, "advantage", "group_relative", p),
         {"std_offset": 1.0},
         {"baseline": "others", "std_offset": 0.1, "scale": 2.0},
+    ),
+    "step_belief": (
+        lambda p: with_(STEPPED | {"objective": "policy_gradient"}, "advantage", "step_belief", p), {}, {"own": 1.0}
     ),
     "scale": (lambda p: after_k1("scale", p), {"by": 2.0}, {"by": -1.0}),
     "clip": (lambda p: after_k1("clip", p), {"low": -0.3, "high": 0.3}, {"low": -0.1, "high": 0.1}),
@@ -101,6 +105,7 @@ CASES = {
     "span": (
         lambda p: with_(FKL, "token_weights", "span", p), {"after": [0], "until": [2]}, {"after": [1], "until": [1]}
     ),
+    "unjudged": (lambda p: with_(FKL, "token_weights", "unjudged", p, **STEPPED), {}, {}),
     "pass_rate": (
         lambda p: with_(FKL, "sample_weights", "pass_rate", p, **GRADED), {"passed_at": 1.0, "solved": 2.0},
         {"passed_at": 2.5, "solved": 3.0, "unsolved": 3.0},

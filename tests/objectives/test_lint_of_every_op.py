@@ -29,6 +29,7 @@ TERMS: dict[str, Values] = {
 INHERITED = {
     ("dpo", "pairs.teacher"),
     ("pass_rate", "sample_weights.teacher"),
+    ("unjudged", "token_weights.teacher"),
     ("reward_within", "when.teacher"),
     ("pass_rate_within", "when.teacher"),
 }

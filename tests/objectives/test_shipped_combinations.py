@@ -72,7 +72,8 @@ class Case:
                 if writer in self.compiled.teachers
                 else probability
             )
-            rewards = dict.fromkeys(grades, reward(tokens)) if self.grouped else {}
+            stepped = any(plan.grading and plan.grading.steps for plan in self.compiled.teachers.values())
+            rewards = dict.fromkeys(grades, reward(tokens)) if self.grouped or stepped else {}
             found.append((Rollout(tokens, source, f"{source}/0", rewards), chance))
         return found
 

@@ -39,6 +39,12 @@ def without_term(place: int) -> Callable[[Values], None]:
     return lambda values: values["terms"].pop(place)
 
 
+def judged_whole(values: Values) -> None:
+    """The verdict on the whole rollout in place of those on its chunks."""
+    term = values["terms"][0]
+    term.update(signal={**term["signal"], "op": "reward"}, advantage="group_relative")
+
+
 def with_slots(**slots: Any) -> Callable[[Values], None]:
     def change(values: Values) -> None:
         for term in values["terms"]:
@@ -64,6 +70,7 @@ PARTS: dict[str, Callable[[Values], None]] = {
     "rubric-kl": without_term(0),
     "nitrobrew": with_slots(signal="support"),
     "off-policy-kd": with_slots(objective="nll", teacher=None, signal=None),
+    "omniopd": judged_whole,
     "opsd": with_slots(objective="reverse_kl"),
     "sdft": with_slots(token_weights=[]),
     "tiny-forward-kl": with_slots(objective="reverse_kl"),

@@ -161,10 +161,11 @@ def _played(rollout: Rollout) -> dict[str, ItemScores]:
 
 def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecipe) -> ItemScores:
     """A teacher's reply from its table. The student's own top tokens, where they are asked for, are those of its rows."""
-    tokens, want = np.array(rollout.tokens), compiled.teachers[name].want
-    reward = rollout.rewards.get(name)
+    tokens, plan = np.array(rollout.tokens), compiled.teachers[name]
+    want, reward = plan.want, rollout.rewards.get(name)
     if want is None or name not in world.teachers:
-        return ItemScores(np.ones(len(tokens), bool), tokens, reward=reward)
+        steps = steps_of(len(tokens), reward) if plan.grading and plan.grading.steps and reward is not None else {}
+        return ItemScores(np.ones(len(tokens), bool), tokens, reward=reward, **steps)
     teacher = world.rows(world.teachers[name], rollout.tokens).numpy()
     order = np.argsort(-teacher, axis=1, kind="stable")[:, : want.topk]
     outside = np.ones(teacher.shape, bool)
@@ -191,6 +192,11 @@ def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecip
         hidden_rh=teacher.astype(np.float32),
         head_sha256=PLAIN_HEADS[teacher.shape[1]].sha256(),
     )
+
+
+def steps_of(rows: int, reward: float) -> dict[str, Any]:
+    """The first row is a step that nobody judged; all others are one step with the reward."""
+    return {"step_reward_r": np.array([np.nan] + [reward] * (rows - 1)), "step_r": np.array([0] + [1] * (rows - 1))}
 
 
 def _own_top(world: World, rollout: Rollout, width: int) -> np.ndarray:

@@ -84,6 +84,10 @@ class RolloutCalls:
         """See `RolloutPort.render`."""
         return await self.caller.call("Render", request, rollout_pb2.RenderReply, deadline_s=deadline_s)
 
+    async def pieces(self, request: rollout_pb2.PiecesRequest, *, deadline_s: float) -> rollout_pb2.PiecesReply:
+        """See `RolloutPort.pieces`."""
+        return await self.caller.call("Pieces", request, rollout_pb2.PiecesReply, deadline_s=deadline_s)
+
     def generate(self, request: rollout_pb2.GenerateRequest, *, deadline_s: float) -> AsyncGenerator[rollout_pb2.GenerateReply]:
         """See `RolloutPort.generate`."""
         return self.caller.stream("Generate", request, rollout_pb2.GenerateReply, deadline_s=deadline_s)

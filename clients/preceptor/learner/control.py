@@ -56,7 +56,17 @@ def permuted(items: Sequence[student_pb2.TrainItem], seed: int, index: int, toke
         rewards = [scores.reward for scores in rewarded]
         for scores, place in zip(rewarded, _order(len(rewards), seed, index), strict=True):
             scores.reward = rewards[place]
+        _deal_steps(rewarded, seed, index)
     return fresh
+
+
+def _deal_steps(judged: Sequence[student_pb2.TeacherScores], seed: int, index: int) -> None:
+    """The rewards of all steps of one grader, those that are missing included, to other steps."""
+    lengths = [len(scores.step_rewards_f32le) // 4 for scores in judged]
+    every = np.frombuffer(b"".join(scores.step_rewards_f32le for scores in judged), "<f4")
+    dealt = every[_order(len(every), seed, index)]
+    for scores, end, length in zip(judged, np.cumsum(lengths), lengths, strict=True):
+        scores.step_rewards_f32le = dealt[end - length : end].tobytes()
 
 
 def _order(count: int, seed: int, index: int) -> list[int]:

@@ -15,10 +15,11 @@ from preceptor.errors import BudgetSpent, Corrupt
 from preceptor.journal import LearnerJournal, RolloutKey, RowsReceived, TaskOpened
 from preceptor.learner.hooks import Hooks
 from preceptor.learner.plan import RunPlan
-from preceptor.learner.ports import TeacherPort
+from preceptor.learner.ports import Ports
 from preceptor.learner.requests import SCHEMA, grade_name
 from preceptor.learner.scores import ScoreDesk
 from preceptor.learner.stages import closed_rollouts
+from preceptor.learner.steps import Response, responses_with_rows
 from preceptor.learner.waits import persist, together
 from preceptor.queue.types import OUT_START
 from preceptor.recipes import TeacherPlan
@@ -32,9 +33,10 @@ class GradeDesk:
     """Asks for the verdicts of a run."""
 
     def __init__(
-        self, port: TeacherPort, journal: LearnerJournal, plan: RunPlan, desk: ScoreDesk, hooks: Hooks, *, deadline_s: float
+        self, ports: Ports, journal: LearnerJournal, plan: RunPlan, desk: ScoreDesk, hooks: Hooks, *, deadline_s: float
     ) -> None:
-        self._port, self._journal, self._plan, self._desk, self._hooks = port, journal, plan, desk, hooks
+        self._port, self._rollout = ports.teacher, ports.rollout
+        self._journal, self._plan, self._desk, self._hooks = journal, plan, desk, hooks
         self._deadline_s = deadline_s
         self._room = asyncio.Semaphore(GROUPS_AT_ONCE)
 
@@ -57,21 +59,23 @@ class GradeDesk:
         if not waiting:
             return  # what was left has been given up
         asked = self._compared(grader, tasks) or waiting
+        responses = await self._responses(grader, asked, left_s)
         request = teacher_pb2.GradeRequest(
             teacher=wire.choice_to_proto(grader.model),
             spec=teacher_pb2.ScoreTask.FromString(tasks[0].payload).grade,
-            items=[self._item(task) for task in asked],
+            items=[self._item(task, response) for task, response in zip(asked, responses, strict=True)],
             job=self._plan.run,
         )
         reply = await self._port.grade(request, deadline_s=left_s)
         if len(reply.results) != len(asked):
             raise Corrupt("another number of verdicts than items", field="results", value=len(reply.results), limit=len(asked))
         self._hooks.reached("verdict read")
-        answers = [(task, result) for task, result in zip(asked, reply.results, strict=True) if task in waiting]
-        good = [(task, result.verdict) for task, result in answers if not result.HasField("error")]
+        told = [one for one in zip(asked, responses, reply.results, strict=True) if one[0] in waiting]
+        placed = [(task, response.placed(result)) for task, response, result in told]
+        good = [(task, verdict) for task, verdict in placed if verdict is not None]
         await self._journal.write(*(self._record(task, grader.model, verdict) for task, verdict in good))
         self._hooks.reached("verdict journaled")
-        failed = [(task, error_of(result.error)) for task, result in answers if result.HasField("error")]
+        failed = [(task, error_of(result.error)) for task, _, result in told if result.HasField("error")]
         for task, error in failed:
             if isinstance(error, BudgetSpent):
                 raise error  # the next rollouts would fare no better: the run stops, and goes on where it was
@@ -90,12 +94,20 @@ class GradeDesk:
             return []
         return [task for task in tasks if RolloutKey.of(task.rollout) in self._journal.state.closed]
 
-    def _item(self, task: TaskOpened) -> teacher_pb2.GradeItem:
-        closed = self._journal.state.closed[RolloutKey.of(task.rollout)]
-        response = rollout_pb2.RolloutResult.FromString(closed.payload).text
+    async def _responses(self, grader: TeacherPlan, tasks: Sequence[TaskOpened], left_s: float) -> list[Response]:
+        """What the tasks are about. Where steps are judged, what each token stands for is known before anything is paid."""
+        results = [self._journal.state.closed[RolloutKey.of(task.rollout)].payload for task in tasks]
+        rollouts = [rollout_pb2.RolloutResult.FromString(payload) for payload in results]
+        if grader.grading is None or not grader.grading.steps:
+            return [Response(one.text) for one in rollouts]
+        return await responses_with_rows(self._rollout, rollouts, left_s)
+
+    def _item(self, task: TaskOpened, response: Response) -> teacher_pb2.GradeItem:
         number = task.rollout.prompt
         prompt, answer = self._plan.prompts[number], self._plan.answer_to(number)
-        return teacher_pb2.GradeItem(prompt=prompt, response=response, reference=answer, group=str(number))
+        return teacher_pb2.GradeItem(
+            prompt=prompt, response=response.text, reference=answer, group=str(number), unsure_at=response.unsure_at
+        )
 
     def _record(self, task: TaskOpened, model: str, verdict: teacher_pb2.Verdict) -> RowsReceived:
         envelope = teacher_pb2.Envelope(

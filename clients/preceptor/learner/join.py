@@ -85,11 +85,17 @@ def _item(state: LearnerState, plan: RunPlan, closed: RolloutClosed) -> student_
 
 
 def _verdict(task: TaskProgress, source: str) -> Iterator[student_pb2.TeacherScores]:
-    """The reward; nothing where the grader gave none: such a rollout does not count."""
+    """The reward, and those of steps that have rows; nothing where the grader gave none: such a rollout does not count."""
     for part in task.rows:
         verdict = teacher_pb2.Envelope.FromString(part.payload).verdict
         if verdict.validity == common_pb2.VALIDITY_OK:
-            yield student_pb2.TeacherScores(source=source, reward=verdict.reward, receipt=verdict.receipt)
+            yield student_pb2.TeacherScores(
+                source=source,
+                reward=verdict.reward,
+                receipt=verdict.receipt,
+                step_rewards_f32le=verdict.step_rewards_f32le if verdict.step_rows_u32le else b"",
+                step_rows_u32le=verdict.step_rows_u32le,
+            )
 
 
 def _scores(task: TaskProgress, source: str, row_count: int) -> Sequence[student_pb2.TeacherScores]:

@@ -25,6 +25,10 @@ class RolloutPort(Protocol):
         """Ids of conversations."""
         ...
 
+    async def pieces(self, request: rollout_pb2.PiecesRequest, *, deadline_s: float) -> rollout_pb2.PiecesReply:
+        """What each id stands for."""
+        ...
+
     def generate(self, request: rollout_pb2.GenerateRequest, *, deadline_s: float) -> AsyncGenerator[rollout_pb2.GenerateReply]:
         """Rollouts as they close. Never repeated by the port: only the learner knows which it has."""
         ...

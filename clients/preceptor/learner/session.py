@@ -95,7 +95,7 @@ class Session:
             terms_of=self._teaching.terms_of,
             deadline_s=deadline_s,
         )
-        self._grades = GradeDesk(ports.teacher, journal, plan, self._desk, hooks, deadline_s=deadline_s)
+        self._grades = GradeDesk(ports, journal, plan, self._desk, hooks, deadline_s=deadline_s)
         self._evaluator = Evaluator(ports.rollout, plan, self._weights, deadline_s)
         self._memory = Memory(evaluated=set(events.evaluated))
         self._alarms = AlarmBoard.of(plan.compiled.recipe.alarms)

@@ -26,10 +26,11 @@ from preceptor.types import TailOf, Want
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """What a grader is told; `parameters_json` is the protocol's field of that name."""
+    """What a grader is told; `parameters_json` is the protocol's field of that name. `steps`: its verdicts go to steps too."""
 
     grader: str
     parameters_json: str
+    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def _teacher_plan(recipe: Recipe, name: str, terms: Sequence[ResolvedTerm]) -> T
         model=recipe.teachers[name].model,
         on=tuple(dict.fromkeys(source for term, _ in asked for source in term.sources)),
         want=_want(recipe, name, needs),
-        grading=next((_grading(one) for one in needs if one.grader), None),
+        grading=_grading([one for one in needs if one.grader]),
         student_copy=recipe.teachers[name].student_copy,
         view=recipe.teachers[name].view,
         feedback=recipe.teachers[name].feedback,
@@ -200,5 +201,9 @@ def _want(recipe: Recipe, name: str, needs: Sequence[Needs]) -> Want | None:
     )
 
 
-def _grading(needs: Needs) -> Grading:
-    return Grading(needs.grader, json.dumps(dict(needs.grader_parameters), sort_keys=True))
+def _grading(needs: Sequence[Needs]) -> Grading | None:
+    """One verdict of one grader, whoever reads it."""
+    if not needs:
+        return None
+    parameters_json = json.dumps(dict(needs[0].grader_parameters), sort_keys=True)
+    return Grading(needs[0].grader, parameters_json, any(one.steps for one in needs))

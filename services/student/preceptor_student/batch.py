@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from preceptor.types import FinishReason, Hidden, RaggedIds, Rows, Validity
 from preceptor.wire import behaviour_from_proto, ragged_from_proto, rows_from_proto, sequence_from_proto
 from preceptor_proto.v1 import common_pb2, student_pb2
 from preceptor_student.objectives.signals import Drawn, ItemScores
+from preceptor_student.step_columns import steps_of
 
 NOTHING_LOGGED = Drawn()
 
@@ -95,9 +96,10 @@ def _joined(
     where: str,
 ) -> ItemScores:
     """One teacher's parts on the rows 0 .. R - 1; rows that no part covers are not OK."""
-    columns = _Columns(len(targets_r), where)
+    columns, steps = _Columns(len(targets_r), where), None
     reward: float | None = None
     for part in parts:
+        steps = steps_of(part, len(targets_r), where) or steps
         own = _lists(part.candidates, f"{where}.candidates") if part.HasField("candidates") else None
         reward = part.reward if part.HasField("reward") else reward
         if part.HasField("rows"):
@@ -105,7 +107,8 @@ def _joined(
             offsets = None if lists is None else lists.offsets
             columns.add(_rows(part.rows, offsets, f"{where}.rows"), lists)
     columns.check_ids(head_rows)
-    return columns.scores(targets_r, reward)
+    scores = columns.scores(targets_r, reward)
+    return scores if steps is None else replace(scores, step_reward_r=steps[0], step_r=steps[1])
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def term_rows(
         support,
         torch.from_numpy(spread([nan if use is None else one.values[use] for _, one in pairs])).to(kind),
         teacher_entropy_n=column([signal.entropy_r for signal in signals]),
+        step_reward_n=column([signal.step_reward_r for signal in signals]),
+        step_n=column([signal.step_r for signal in signals]),
         drawn_policy_n=column([one.policy_r for one in drawn]),
         drawn_behaviour_n=column([one.behaviour_r for one in drawn]),
         owner_n=torch.from_numpy(np.repeat(np.arange(len(rows)), [len(one) for one in rows])).to(kind.device),

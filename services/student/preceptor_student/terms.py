@@ -6,9 +6,10 @@ what compares sequences. Micro-batches therefore change nothing but the memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, nan
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,9 +138,8 @@ def _term_item(term: BoundTerm, item: Item, head_rows: int, weight: float, value
     for use in term.advantage:
         look = TRANSFORMS[use.op.name].complete if use.op.name in TRANSFORMS else None
         complete_r = complete_r if look is None else look(complete_r, use.op.params)
-    for use in term.token_weights:
-        select = TOKEN_WEIGHTS[use.op.name].select
-        chosen_r = chosen_r if select is None else chosen_r & select(item.targets_r, use.op.params)
+    for use, one in zip(term.row_uses, uses, strict=True):
+        chosen_r = chosen_r & _chosen(use.op, item, one)
     counts_r = complete_r & chosen_r
     needed_r = usable_r if _looks_ahead(term) and counts_r.any() else counts_r
     skipped = np.flatnonzero(chosen_r & ~counts_r)
@@ -151,8 +151,8 @@ def _term_item(term: BoundTerm, item: Item, head_rows: int, weight: float, value
 def _usable(term: BoundTerm, item: Item, head_rows: int, signal: Signal, uses: Sequence[Signal]) -> tuple[Mask, Mask]:
     """(rows on which every number is there, those of them on which every op is finite too)."""
     valid_r = signal.valid_r.copy()
-    for one in uses:
-        valid_r &= one.valid_r
+    for use, one in zip(term.row_uses, uses, strict=True):
+        valid_r &= one.valid_r | (_choice(use.op) is not None)
     if not valid_r.any():
         return (
             valid_r,
@@ -167,6 +167,18 @@ def _usable(term: BoundTerm, item: Item, head_rows: int, signal: Signal, uses: S
     for use, one in zip(term.row_uses, uses, strict=True):
         usable_r &= _maths(use.op).usable(Facts(one, item.drawn, head_rows), use.op.params)
     return valid_r, usable_r
+
+
+def _choice(op: BoundOp) -> Callable[[Signal, Any], Mask] | None:
+    return TOKEN_WEIGHTS[op.name].choose if op.name in TOKEN_WEIGHTS else None
+
+
+def _chosen(op: BoundOp, item: Item, signal: Signal) -> Mask:
+    """The rows that a token weight leaves in."""
+    weight = TOKEN_WEIGHTS.get(op.name, TokenWeight())
+    if weight.select is not None:
+        return weight.select(item.targets_r, op.params)
+    return np.ones(item.row_count, bool) if weight.choose is None else weight.choose(signal, op.params)
 
 
 def _maths(op: BoundOp) -> Advantage | Transform | TokenWeight:

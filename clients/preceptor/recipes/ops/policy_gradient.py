@@ -7,6 +7,6 @@ SPEC = OpSpec(
     Kind.OBJECTIVE,
     "minus advantage times the student's log-probability of the drawn token; the advantage is detached",
     gradient=Gradient.SCORE_FUNCTION,
-    reads=frozenset({"sampled"}) | REWARDS,
+    reads=frozenset({"sampled", "step_reward"}) | REWARDS,
     takes_advantage=True,
 )

@@ -22,6 +22,6 @@ SPEC = OpSpec(
     "the clipped policy-gradient surrogate; the gradient goes through current / drawing probability of the token",
     params=PpoClipParams,
     gradient=Gradient.SCORE_FUNCTION,
-    reads=frozenset({"sampled"}) | REWARDS,
+    reads=frozenset({"sampled", "step_reward"}) | REWARDS,
     takes_advantage=True,
 )

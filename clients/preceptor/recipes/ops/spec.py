@@ -64,6 +64,7 @@ class Needs:
     hidden: bool = False
     grader: str = ""
     grader_parameters: tuple[tuple[str, Any], ...] = ()
+    steps: bool = False  # the verdict's rewards of steps, and not its own alone
 
 
 class Params(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from preceptor.recipes.ops.reward import COMPARING, GROUPING
 from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
@@ -84,10 +85,10 @@ def _one_want_each(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[F
     """A teacher is asked once for each rollout, and its tail is the mass outside everything it returned."""
     first: dict[tuple[str, str], Reading] = {}
     for one in (reading for term in terms for reading in term.readings):
-        earlier = first.setdefault((one.teacher, one.signal.spec.name), one)
+        earlier = first.setdefault((one.teacher, "a grader" if one.needs.grader else one.signal.spec.name), one)
         support = first.get((one.teacher, "support"))
         unsampled = support is not None and not support.needs.sampled and (one.teacher, "sampled") in first
-        if earlier.needs != one.needs or unsampled:
+        if replace(earlier.needs, steps=one.needs.steps) != one.needs or unsampled:
             yield Finding(one.where, f"{one.teacher} is asked for another signal by another term",
                           "list the same model under a second name in teachers")  # fmt: skip
 

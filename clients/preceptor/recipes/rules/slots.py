@@ -9,6 +9,9 @@ from preceptor.recipes.ops.spec import REWARDS
 from preceptor.recipes.resolve import ResolvedTerm
 from preceptor.recipes.rules.finding import Finding, TermRule
 
+NEAREST = {**dict.fromkeys(REWARDS, "group_relative"), "step_reward": "step_belief"}
+"""Signal -> the advantage that starts from it; k1 for the others."""
+
 
 def _advantages(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iterator[Finding]:
     for one in terms:
@@ -17,7 +20,7 @@ def _advantages(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> Iter
         if not objective.takes_advantage and one.advantage:
             yield Finding(where, f"{objective.name} has no use for an advantage", "remove it", (f"{key}=null",))
         elif objective.takes_advantage and not one.advantage:
-            nearest = "group_relative" if one.signal and one.signal.spec.name in REWARDS else "k1"
+            nearest = NEAREST.get(one.signal.spec.name if one.signal else "", "k1")
             why = f"without an advantage {objective.name} has zero expected gradient"
             yield Finding(where, why, "name one, such as k1", (f"{key}={nearest}",))
         elif one.advantage and one.advantage[0].op.spec.kind is Kind.TRANSFORM:

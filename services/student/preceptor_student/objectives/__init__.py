@@ -53,10 +53,13 @@ from preceptor_student.objectives import (
     soft_targets,
     source_pairs,
     span,
+    step_belief,
+    step_reward,
     support,
     top_fraction,
     truncated,
     truncated_ratio,
+    unjudged,
     within,
 )
 from preceptor_student.objectives.kinds import (
@@ -80,6 +83,7 @@ SIGNALS: dict[str, Callable[[ItemScores, Any], Signal]] = {
     "entropy": entropy.read,
     "reward": reward.read,
     "environment": reward.read,
+    "step_reward": step_reward.read,
 }
 """Signal name -> what it makes of a teacher's columns."""
 
@@ -108,6 +112,7 @@ PREFERENCES: dict[str, Preference] = {
 
 ADVANTAGES: dict[str, Advantage] = {
     "k1": Advantage(k1.usable, k1.per_row),
+    "step_belief": Advantage(every_row, step_belief.per_row),
     "group_relative": Advantage(every_row, group_relative.per_row, group_relative.over_batch),
 }
 """Advantage name -> its maths."""
@@ -134,6 +139,7 @@ TOKEN_WEIGHTS: dict[str, TokenWeight] = {
     "masked_ratio": TokenWeight(masked_ratio.apply, ratios.logged),
     "positions": TokenWeight(select=positions.select),
     "span": TokenWeight(select=span.select),
+    "unjudged": TokenWeight(choose=unjudged.choose),
 }
 """Token weight -> its maths."""
 

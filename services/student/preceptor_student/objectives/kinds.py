@@ -84,11 +84,12 @@ class Transform:
 @dataclass(frozen=True, slots=True)
 class TokenWeight:
     """`apply(rows, weight_n, params)` gives the new weights from those before it; or `select(targets_r, params)` leaves rows
-    out before anything is computed."""
+    out before anything is computed; or `choose(signal, params)` does by its own signal, which then need not be valid there."""
 
     apply: Callable[[TermRows, Tensor, Any], Tensor] | None = None
     usable: Callable[[Facts, Any], Mask] = every_row
     select: Callable[[NDArray[np.int64], Any], Mask] | None = None
+    choose: Callable[[Signal, Any], Mask] | None = None
 
 
 SampleWeight = Callable[[Sequence[Sample], Any], list[float]]

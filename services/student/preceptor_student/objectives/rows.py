@@ -39,6 +39,8 @@ class TermRows:
     sequence_n: Tensor | None = None  # a number for each row's whole sequence
     advantage_n: Tensor | None = None  # detached
     teacher_entropy_n: Tensor | None = None
+    step_reward_n: Tensor | None = None  # of each row's step
+    step_n: Tensor | None = None  # which step of its response a row belongs to
     drawn_policy_n: Tensor | None = None  # what the rollout logged; None: some row of the term lacks it
     drawn_behaviour_n: Tensor | None = None
     owner_n: Tensor | None = None  # which response of the micro-batch a row belongs to, from 0 on

@@ -30,6 +30,8 @@ class ItemScores:
     entropy_r: F32 | None = None
     hidden_rh: F32 | None = None
     head_sha256: bytes = b""  # of the head that turns `hidden_rh` into scores
+    step_reward_r: F32 | None = None  # of each row's step, NaN where it has none; None: nobody judged steps
+    step_r: NDArray[np.int64] | None = None  # which step a row belongs to
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +76,5 @@ class Signal:
     entropy_r: F32 | None = None
     hidden_rh: F32 | None = None
     head_sha256: bytes = b""
+    step_reward_r: F32 | None = None
+    step_r: NDArray[np.int64] | None = None

@@ -128,6 +128,13 @@ class FakeRollout:
         texts = [item.conversation.messages[0].content for item in request.items]
         return rollout_pb2.RenderReply(ids=[wire.ids_to_proto([number(text) % TOKENS, 1]) for text in texts])
 
+    async def pieces(self, request: rollout_pb2.PiecesRequest, *, deadline_s: float) -> rollout_pb2.PiecesReply:
+        """Each id stands for its number, and a space between two."""
+        self._call("pieces")
+        lists = [wire.ids_from_proto(one).tolist() for one in request.ids]
+        utf8 = [[f"{' ' if at else ''}{one}".encode() for at, one in enumerate(ids)] for ids in lists]
+        return rollout_pb2.PiecesReply(pieces=[rollout_pb2.TokenPieces(utf8=one, special_u8=bytes(len(one))) for one in utf8])
+
     async def load_weights(self, request: rollout_pb2.LoadWeightsRequest, *, deadline_s: float) -> rollout_pb2.LoadWeightsReply:
         self._call("load_weights")
         self.weights = wire.model_ref_from_proto(request.version.model)
