@@ -9,10 +9,8 @@ in the same words as far as they do, and that is paid once.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from math import isnan, nan
 from statistics import fmean
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from preceptor.types import GradeItem, Validity, Verdict
 from preceptor_teacher.graders.asking import Inquiry, Spent, Step, answer_to, missing, verdict_at
+from preceptor_teacher.graders.cutting import bytes_to, unit_ends
 from preceptor_teacher.graders.likeness import shared_words
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
 from preceptor_teacher.graders.verbal import texts_of
@@ -29,8 +28,6 @@ from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NoVerdict, read_
 MOST_TEXT_CHARS = 4000
 MOST_REPLY_CHARS = 12 * MOST_TEXT_CHARS + 200
 """What a continuation of the longest kind may take in JSON: escapes, and the other members."""
-
-_WORD = re.compile(r"\s*\S+")
 
 
 class ChunksParams(BaseModel):
@@ -71,8 +68,8 @@ class Chunks:
         known = [reward for reward in found if not isnan(reward)]
         if not known:
             return missing("no continuation could be read", spent)
-        bytes_to = [len(item.response[:end].encode("utf-8", errors="replace")) for _, end in cuts]
-        steps = [Step(end, rewards.get(place, nan)) for place, end in enumerate(bytes_to)]
+        ends = bytes_to(item.response, [end for _, end in cuts])
+        steps = [Step(end, rewards.get(place, nan)) for place, end in enumerate(ends)]
         return verdict_at(spent, Validity.OK, fmean(known), steps=steps)
 
     async def _audit(self, item: GradeItem, start: int, end: int, spent: Spent) -> float:
@@ -100,7 +97,7 @@ class Chunks:
 
 def cuts_of(response: str, chunk_words: int) -> list[tuple[int, int]]:
     """Start and end of every chunk, in characters: spaces before a word belong to it, those at the end to the end."""
-    ends = [word.end() for word in _WORD.finditer(response)]
+    ends = unit_ends(response, "words")
     cuts = ends[chunk_words - 1 :: chunk_words]
     if ends and (not cuts or cuts[-1] != ends[-1]):
         cuts.append(ends[-1])
@@ -111,15 +108,10 @@ def audited_of(item: GradeItem, cuts: Sequence[tuple[int, int]], most: int) -> l
     """Places of the chunks to audit, in order."""
     if len(cuts) <= most:
         return list(range(len(cuts)))
-    starts = _bytes_before(item.response, cuts)
+    starts = bytes_to(item.response, [start for start, _ in cuts])
     doubted = [max(place for place, start in enumerate(starts) if start <= byte) for byte in item.unsure_at]
     even = [(2 * turn + 1) * len(cuts) // (2 * most) for turn in range(most)]
     return sorted(list(dict.fromkeys([*doubted, *even, *range(len(cuts))]))[:most])
-
-
-def _bytes_before(response: str, cuts: Sequence[tuple[int, int]]) -> list[int]:
-    lengths = [len(response[start:end].encode("utf-8", errors="replace")) for start, end in cuts]
-    return [0, *accumulate(lengths[:-1])]
 
 
 def continuation_of(item: GradeItem, prefix: str, params: ChunksParams, sample: int = 0) -> Inquiry[str]:

@@ -26,6 +26,7 @@ from preceptor_teacher.testing.dialects import ANTHROPIC, OPENAI, Dialect, key_o
 from preceptor_teacher.testing.faults import FAULTS, FaultPlan, Truth
 from preceptor_teacher.testing.judging import read_judging
 from preceptor_teacher.testing.shapes import few_instances, instance
+from preceptor_teacher.testing.stepping import read_stepping
 from preceptor_teacher.testing.writer import GREEDY, Drawing, Step, Writer, Written
 
 OWN_ANSWER_TOKENS = 256
@@ -124,7 +125,7 @@ class Provider:
         schema's shape."""
         ids = self._writer.render([{"role": one.role, "content": one.text} for one in messages])
         asked = messages[-1].text if self._plays_judge else ""
-        judging, continuing = read_judging(asked), read_continuing(asked)
+        judging, continuing = read_judging(asked) or read_stepping(asked), read_continuing(asked)
         if judging is None and continuing is None and schema is None:
             return await self._writer.write(ids, limit_tokens, drawing)
         if continuing is not None:
