@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from preceptor.planning.questions import questions_of_group
@@ -36,6 +36,12 @@ ASKED = Range(1, 2)
 
 CRITIQUE_CHARS, CRITERIA, CRITERION_CHARS, SHOWN = 600, 8, 500, 4
 """What the graders allow where they are not told otherwise; a test holds these to them."""
+
+CHUNKS, CONTINUATIONS, STEPS = 8, 1, 16
+"""The same of chunks and steps."""
+
+PER_STEP_CHARS = 8
+"""What a step takes in a list of them beside its text, and its score in a list of scores."""
 
 ANSWER_CHARS, PER_CRITERION_CHARS = 64, 32
 """What an answer has beside its texts: number, names, punctuation."""
@@ -79,7 +85,27 @@ def tokens_of_bytes(count: float) -> Range:
 
 
 def _verbal(grading: Grading, subject: Subject) -> Asking:
-    return _of_each_response(grading, subject, VERDICT_TOKENS)
+    if _told(grading).get("steps", "none") == "none":
+        return _of_each_response(grading, subject, VERDICT_TOKENS)
+    most = float(_told(grading).get("most_steps", STEPS))
+    listed = replace(subject, response_bytes=subject.response_bytes + Range(0, PER_STEP_CHARS * most))
+    return _of_each_response(grading, listed, Range(VERDICT_TOKENS.low, max(REPLY_TOKENS, ANSWER_CHARS + PER_STEP_CHARS * most)))
+
+
+def _chunks(grading: Grading, subject: Subject) -> Asking:
+    """Continuations at the chunks of each response, of which the end is one; those of equal beginnings are asked for once."""
+    told = _told(grading)
+    each = float(told.get("continuations", CONTINUATIONS))
+    audits = min(float(told.get("most_chunks", CHUNKS)), 2 + subject.response_bytes.high / 2)  # a word has a byte and a space
+    asked = Range(subject.distinct_prompts, subject.rollouts * audits) * each
+    texts = exactly(subject.prompt_bytes + subject.reference_bytes) + _guidance(grading)
+    begun = Range(0, subject.response_bytes.high)
+    how = Asking(NOTHING, NOTHING, NOTHING, "equal beginnings are continued once")
+    continued = how + _asked(asked, texts + begun, VERDICT_TOKENS)
+    if told.get("compare") != "judge":
+        return continued
+    both = begun * 2 + Range(0, REPLY_TOKENS * BYTES_PER_TOKEN.high) + FENCE_BYTES * 2
+    return continued + _asked(Range(0, asked.high), exactly(subject.prompt_bytes) + both, VERDICT_TOKENS)
 
 
 def _critique(grading: Grading, subject: Subject) -> Asking:
@@ -146,6 +172,7 @@ def _asked(questions: Range, text_bytes: Range, written: Range) -> Asking:
 
 
 ASKING: dict[str, Callable[[Grading, Subject], Asking]] = {
+    "chunks": _chunks,
     "critique": _critique,
     "rubric": _rubric,
     "verbal": _verbal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from preceptor.planning import Range
 from preceptor.planning.asking import (
     ASKING,
+    CHUNKS,
+    CONTINUATIONS,
     CRITERIA,
     CRITERION_CHARS,
     CRITIQUE_CHARS,
     QUESTION_BYTES,
     REPLY_TOKENS,
     SHOWN,
+    STEPS,
     Subject,
     asking_of,
     tokens_of_bytes,
@@ -28,12 +32,16 @@ from preceptor.types import GradeItem
 from preceptor_teacher.api import ApiOptions, ChatReply, Message
 from preceptor_teacher.graders import GroupGrader, Means
 from preceptor_teacher.graders.asking import question_of
+from preceptor_teacher.graders.chunks import ChunksParams, continuation_of
 from preceptor_teacher.graders.contrast import ContrastParams
 from preceptor_teacher.graders.critique import CritiqueParams, critique_of
+from preceptor_teacher.graders.cutting import step_ends
 from preceptor_teacher.graders.registry import GRADERS
 from preceptor_teacher.graders.rubric import MOST_TEXT_CHARS, CriterionParams, RubricParams, induction_of, verification_of
-from preceptor_teacher.graders.verbal import inquiry_of
+from preceptor_teacher.graders.verbal import VerbalParams, inquiry_of, stepwise_of
+from preceptor_teacher.testing.continuing import read_continuing
 from preceptor_teacher.testing.judging import read_judging
+from preceptor_teacher.testing.stepping import read_stepping
 
 
 @given(st.text(min_size=1, max_size=200), st.text(max_size=200), st.text(max_size=50), st.text(max_size=50), st.booleans())
@@ -47,6 +55,8 @@ def test_a_graders_question_is_as_long_as_was_said(
         critique_of(item, CritiqueParams(guidance=guidance)),
         induction_of(prompt, reference, RubricParams(guidance=guidance)),
         verification_of(item, criteria),
+        stepwise_of(item, step_ends(response, "words", 4), guidance),
+        continuation_of(item, response, ChunksParams(guidance=guidance)),
     ):
         sent = sum(len(one["content"].encode()) for one in question_of(inquiry, repair=repair).messages)
         assert sent - sum(len(text.encode()) for text in (*inquiry.texts.values(), inquiry.guidance)) in QUESTION_BYTES
@@ -56,6 +66,7 @@ def test_graders_allow_what_estimates_take_them_to() -> None:
     assert (CritiqueParams().most_chars, RubricParams().most_criteria) == (CRITIQUE_CHARS, CRITERIA)
     assert (ContrastParams().shown, ContrastParams().most_criteria) == (SHOWN, CRITERIA)
     assert MOST_TEXT_CHARS == CRITERION_CHARS
+    assert (ChunksParams().most_chunks, ChunksParams().continuations, VerbalParams().most_steps) == (CHUNKS, CONTINUATIONS, STEPS)
     assert ApiOptions.model_fields["max_reply_tokens"].default == REPLY_TOKENS
     assert {"verbal", "critique", "rubric"} <= ASKING.keys()
 
@@ -65,23 +76,37 @@ RESPONSES = ["1+2=3 5", "1+2=3 5", "4+4=8 ok", "no"]
 
 
 @pytest.mark.parametrize("reference", ["", "1+2=3 4+4=8 83"])
-@pytest.mark.parametrize("grader", ["verbal", "critique", "rubric", "contrast"])
+@pytest.mark.parametrize(
+    "grader",
+    [
+        ("verbal", {}),
+        ("verbal", {"steps": "words"}),
+        ("critique", {}),
+        ("rubric", {}),
+        ("contrast", {}),
+        ("chunks", {"chunk_words": 1}),
+        ("chunks", {"chunk_words": 1, "most_chunks": 2, "continuations": 2, "compare": "judge"}),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("broken", [0, 1])
-async def test_graders_ask_what_was_said(grader: str, reference: str, broken: int) -> None:
+async def test_graders_ask_what_was_said(grader: tuple[str, dict[str, Any]], reference: str, broken: int) -> None:
     """Asked of a judge that remembers its replies, as a judge's client does; each first answer may be one that cannot be read."""
     judge = Remembering(broken)
-    build = GRADERS[grader]
-    made = build.build(build.params(), Means(judge.ask, b"secret"))
+    name, parameters = grader
+    build = GRADERS[name]
+    made = build.build(build.params.model_validate(parameters), Means(judge.ask, b"secret"))
     for prompt in PROMPTS:
         items = [GradeItem(prompt, response, reference) for response in dict.fromkeys(RESPONSES)]
         graded = await made.grade_group(items) if isinstance(made, GroupGrader) else [await made.grade(one) for one in items]
         assert all(verdict.reward is not None for verdict in graded)
     subject = Subject(len(PROMPTS), len(PROMPTS), len(PROMPTS) * len(RESPONSES), len(RESPONSES), 7, len(reference), Range(1, 40))
-    said = asking_of(Grading(grader, "{}"), subject)
+    said = asking_of(Grading(name, json.dumps(parameters)), subject)
     assert judge.calls in said.calls
     assert judge.read in said.prompt_tokens
     assert judge.wrote in said.completion_tokens
-    assert said.calls.high < 2.5 * judge.calls * (2 - broken), "and not much more"
+    wide = 8 if name == "chunks" else 2.5  # how many words there are, and which beginnings are equal, is not known before
+    assert said.calls.high < wide * judge.calls * (2 - broken), "and not much more"
 
 
 @dataclass
@@ -98,7 +123,8 @@ class Remembering:
         asked = "".join(one["content"] for one in messages)
         if asked in self.known:
             return ChatReply(self.known[asked], "stop", refused=False)
-        judging = read_judging(messages[-1]["content"])
+        request = messages[-1]["content"]
+        judging = read_judging(request) or read_stepping(request) or read_continuing(request)
         text = "1+2=3 4+4=8 83" if judging is None else judging.reply("1+2=3 4+4=8 83")
         if judging is not None and self.broken and "Your last answer" not in asked:
             text = "well"
