@@ -77,8 +77,22 @@ class Batch:
         """Logits of the sequences that begin."""
         return self._join(self._entering())
 
-    def next(self, ids_b: Tensor) -> Tensor:
-        """Logits after one more token of each of `rows`, and those of the sequences that join them."""
+    @property
+    def goes_back(self) -> bool:
+        """Whether tokens that were drafted can be taken back."""
+        return self._decoder.takes_more
+
+    def ahead(self, ids_b: Tensor) -> Tensor:
+        """Logits after one more token of each of `rows`, which may yet be taken back."""
+        return self._decoder.next(ids_b)
+
+    def next(self, ids_b: Tensor, back_b: NDArray[np.int64] | None = None) -> Tensor:
+        """Logits after one more token of each of `rows`, and those of the sequences that join them.
+
+        `back_b`: how many of the tokens that `ahead` took are forgotten before.
+        """
+        if back_b is not None and back_b.any():
+            self._decoder.back(torch.from_numpy(back_b))
         entering: list[Grown] = []
         if self._makes_room():
             ids_b = ids_b[self._leave()]

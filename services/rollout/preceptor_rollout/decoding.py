@@ -98,10 +98,25 @@ class Decoder:
         return self._model(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
 
     @torch.inference_mode()
+    def back(self, tokens_b: Tensor) -> None:
+        """Forgets so many of the newest tokens of each sequence. Those of one length stay without padding."""
+        assert self.takes_more, "only such caches can be shifted"
+        columns_bw = (torch.arange(self.width) - tokens_b[:, None]).clamp(min=0).to(self._device)
+        for layer in self._cache.layers:
+            index = columns_bw[:, None, :, None].expand_as(layer.keys)
+            layer.keys, layer.values = layer.keys.gather(2, index), layer.values.gather(2, index)
+        self._lengths_b = self._lengths_b - tokens_b
+        self._trim()
+
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Goes on with these sequences only, at least one."""
         self._cache.batch_select_indices(torch.tensor(rows, device=self._device))
         self._lengths_b = self._lengths_b[list(rows)]
+        self._trim()
+
+    def _trim(self) -> None:
+        """Without the columns that are padding for everyone."""
         longest = int(self._lengths_b.max())
         if self.takes_more and longest < self.width:
             for layer in self._cache.layers:

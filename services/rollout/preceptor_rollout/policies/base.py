@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class Ask:
     topk: int = 0  # its likeliest ids, and the mass outside them
     draw: bool = False  # a token of its own
     proposal: bool = False  # the log-probability of the student's draw
+    drafts: int = 1  # tokens that the student draws before it is asked; those behind one that does not stand are drawn again
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Advice:
     drawn_b: Tensor
     drawn_logprob_b: Tensor
     proposal_b: Tensor
+
+    def to(self, device: torch.device) -> Advice:
+        """The same where the student computes."""
+        columns = (self.top_ids_bk, self.top_bk, self.tail_b, self.drawn_b, self.drawn_logprob_b, self.proposal_b)
+        return Advice(*(column.to(device) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ from preceptor_rollout.policies.base import Advice, Ask, Chance, Choice, Propose
 
 @dataclass(frozen=True)
 class Speculative:
-    """SKD's interleaving, token by token."""
+    """SKD's interleaving, a token or a block at a time: the draws are the same."""
 
     params: SpeculativeParams
 
     @property
     def ask(self) -> Ask:
-        return Ask(topk=self.params.accept_topk, draw=True)
+        return Ask(topk=self.params.accept_topk, draw=True, drafts=self.params.block_tokens)
 
     def asks(self, chance: Chance) -> NDArray[np.bool_]:
         return everyone(chance)

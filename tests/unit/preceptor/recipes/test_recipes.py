@@ -334,7 +334,7 @@ def test_an_override_without_a_value_says_how_one_is_written() -> None:
 def test_a_policy_reaches_the_request_with_every_parameter_and_the_teachers_model():
     compiled = compile_recipe(load_recipe(Path("recipes/tiny-skd.yaml"), ["sources.rollouts.policy.params={}"]))
     told = json.loads(compiled.sources["rollouts"].policy_json)
-    assert told == {"policy": {"op": "speculative", "params": {"accept_topk": 25}}, "teacher": "tiny-teacher"}
+    assert told == {"policy": {"op": "speculative", "params": {"accept_topk": 25, "block_tokens": 1}}, "teacher": "tiny-teacher"}
     assert compile_recipe(load_recipe(REVERSE_KL)).sources["rollouts"].policy_json == ""
 
 
