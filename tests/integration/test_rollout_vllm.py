@@ -19,6 +19,7 @@ from preceptor.types import ModelRef
 from preceptor_serving.engine_host.placement import in_child_process
 from preceptor_serving.weights import version_name, versions_folder, write_manifest
 from tests.contract.generation_subjects import changed
+from tests.support.swapping import STEPS, assert_recomputed, publish, swapped_under_load
 from tests.unit.preceptor_rollout.serving import RUN, assert_logged, by_name, options, prompts_of, serving
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
@@ -88,6 +89,15 @@ async def test_logs_versions_and_a_kill_in_the_middle(tmp_path: Path):
         assert failed.error.retryable
         again = await drawn_at_last(4, min_weight_step=4)
         assert {n: r.sequence.ids.tolist() for n, r in again.items()} == {n: r.sequence.ids.tolist() for n, r in newer.items()}
+
+
+async def test_no_rollout_fails_under_swaps_and_every_token_is_its_versions_own(tmp_path: Path):
+    refs = [publish(tmp_path, step) for step in STEPS]
+    async with vllm_service(MemoryQueue(), tmp_path) as (_, client):
+        load = await swapped_under_load(client, refs)
+    assert {one.model.step for one in load.drawn} == set(STEPS)
+    assert load.outlived > 0, "swaps met rollouts that were under way"
+    assert_recomputed(tmp_path, load.drawn)
 
 
 async def test_a_setting_that_vllm_would_not_heed_is_refused():
