@@ -1,4 +1,4 @@
-"""One student over two processes: the numbers of one, every bit after going back, and no wait without an end."""
+"""One student over several processes: the numbers of one, every bit after going back, and no wait without an end."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from tests.unit.preceptor_student import rank_processes, stepping
 END_S = 100.0  # a bound on a hang, on a busy machine
 
 
-def told(story: rank_processes.Story, folder: Path, deadline_s: float = 30.0) -> tuple[dict, list[int | None]]:
+def told(story: rank_processes.Story, folder: Path, deadline_s: float = 30.0, ranks: int = 2) -> tuple[dict, list[int | None]]:
     """What rank 0 wrote down, and the exit codes; a rank that does not end is a failure."""
     store = rank_processes.meeting_point()
-    processes = rank_processes.started(story, folder, store.port, deadline_s)
+    processes = rank_processes.started(story, folder, store.port, deadline_s, ranks)
     try:
         processes[0].join(END_S)
         if story is rank_processes.stalled:
             os.kill(processes[1].pid or 0, signal.SIGKILL)
-        processes[1].join(END_S)
+        for process in processes[1:]:
+            process.join(END_S)
         codes = [process.exitcode for process in processes]
     finally:
         for process in processes:
@@ -42,11 +43,12 @@ def told(story: rank_processes.Story, folder: Path, deadline_s: float = 30.0) ->
 
 
 @pytest.mark.slow
-def test_two_ranks_train_as_one_process_does(tmp_path: Path) -> None:
-    found, codes = told(rank_processes.training, tmp_path)
-    assert codes == [0, 0]
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_train_as_one_process_does(ranks: int, tmp_path: Path) -> None:
+    found, codes = told(rank_processes.training, tmp_path, ranks=ranks)
+    assert codes == [0] * ranks
     assert found["same"]
-    assert 0.4 < found["local_share"] < 0.6
+    assert found["local_share"] == pytest.approx(1 / ranks, abs=0.1)
     compiled, alone = stepping.recipe(), stepping.engine(tmp_path / "alone")
     epoch = stepping.open_run(alone, compiled).epoch
     for step, metrics in enumerate(found["metrics"], start=1):
@@ -61,13 +63,13 @@ def test_two_ranks_train_as_one_process_does(tmp_path: Path) -> None:
     verify(ours)
     assert (ours / "config.json").read_text() == (theirs / "config.json").read_text()
     _assert_near(load_file(ours / "model.safetensors"), load_file(theirs / "model.safetensors"))
-    _assert_restored_alone(tmp_path)
+    _assert_restored_alone(tmp_path, ranks)
 
 
-def _assert_restored_alone(folder: Path) -> None:
-    """One process reads what two have written, to the bit."""
+def _assert_restored_alone(folder: Path, ranks: int) -> None:
+    """One process reads what several have written, to the bit."""
     checkpoint = folder / "runs/r/checkpoints/step-2"
-    assert len(list(checkpoint.glob("model-*-of-00002.safetensors"))) == 2
+    assert len(list(checkpoint.glob("model*.safetensors"))) == ranks
     shutil.copytree(folder / "runs", folder / "copied")
     engine = stepping.engine(folder / "copied")
     assert stepping.open_run(engine, stepping.recipe()).durable_step == 2
