@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preceptor.types import GradeItem, Validity, Verdict
 from preceptor_teacher.graders.asking import Inquiry, Spent, Step, answer_to, missing, verdict_at
 from preceptor_teacher.graders.cutting import bytes_to, unit_ends
-from preceptor_teacher.graders.likeness import shared_words
+from preceptor_teacher.graders.likeness import shared_runs, shared_words
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
 from preceptor_teacher.graders.verbal import texts_of
 from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NoVerdict, read_answer, schema_with, whole_number
@@ -44,8 +44,8 @@ class ChunksParams(BaseModel):
     continuations: int = Field(default=1, ge=1, le=16)
     """How often the provider continues at each; several differ only where its temperature is above zero."""
 
-    compare: Literal["words", "judge"] = "words"
-    """words: by the words that both have in the same order; judge: the provider says from 0 to 10 how far both agree."""
+    compare: Literal["words", "runs", "judge"] = "words"
+    """words: by those that both have in the same order; runs: by runs of three characters; judge: the provider says how far."""
 
     guidance: str = Field(default="", max_length=4000)
     """How the provider should answer, in words; part of the question, outside the fence."""
@@ -84,8 +84,8 @@ class Chunks:
         try:
             text = await self._answer(continuation_of(item, prefix, self.params, sample), spent)
             theirs = " ".join(text.split()[: self.params.chunk_words])
-            if self.params.compare == "words" or not theirs or not written.split():
-                return shared_words(theirs, written)
+            if self.params.compare != "judge" or not theirs or not written.split():
+                return (shared_runs if self.params.compare == "runs" else shared_words)(theirs, written)
             mark = await self._answer(comparison_of(item, prefix, theirs, written), spent)
         except NoVerdict:
             return nan

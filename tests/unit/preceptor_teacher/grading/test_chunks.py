@@ -20,7 +20,7 @@ from preceptor_teacher.graders import Means, build_grader
 from preceptor_teacher.graders.asking import question_of
 from preceptor_teacher.graders.chunks import Chunks, ChunksParams, audited_of, comparison_of, continuation_of, cuts_of
 from preceptor_teacher.graders.fence import fenced_texts
-from preceptor_teacher.graders.likeness import shared_words
+from preceptor_teacher.graders.likeness import shared_runs, shared_words
 from preceptor_teacher.testing.continuing import read_continuing
 from preceptor_teacher.testing.judging import read_judging
 from tests.unit.preceptor_teacher.grading.injections import INJECTIONS
@@ -144,6 +144,27 @@ def test_likeness_is_a_symmetric_share_that_is_one_for_the_same_words_alone(one,
     assert 0 <= found <= 1
     assert found == shared_words(other, one)
     assert (found == 1) == (one.split() == other.split())
+
+
+@given(TEXTS, TEXTS)
+def test_runs_are_a_symmetric_share_that_is_one_for_equal_texts(one, other):
+    found = shared_runs(one, other)
+    assert 0 <= found <= 1 + 1e-12
+    assert found == shared_runs(other, one)
+    assert shared_runs(one, f" {one}  ") == 1.0
+
+
+def test_runs_by_example():
+    """` ab ` has ` ab` and `ab `; ` abc ` has ` ab`, `abc`, `bc `: one in common."""
+    assert shared_runs("ab", "abc") == pytest.approx(1 / (2 * 3) ** 0.5)
+    assert shared_runs("ab", "xy") == 0.0
+    assert shared_runs("", "ab") == 0.0
+    assert shared_runs("", " ") == 1.0
+
+
+async def test_chunks_are_compared_by_runs_where_that_is_wanted():
+    verdict = await chunks(Continuer("ab"), chunk_words=2, compare="runs").grade(GradeItem("p", "abc"))
+    assert verdict.step_rewards[0] == pytest.approx(1 / 6**0.5)
 
 
 def test_likeness_counts_words_in_order():
