@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
+from examples.tiny.decode import load_model
 from examples.tiny.task import load
+from examples.tiny.try_opd import batches
 from preceptor.config.settings import ClientSettings
 from preceptor.learner import Learner, RunFolder, RunPlan
 from preceptor.learner.inline import in_this_process
@@ -18,6 +23,8 @@ from preceptor.recipes import compile_recipe, load_recipe
 from preceptor_proto.v1 import student_pb2
 from preceptor_teacher.testing import StandIn, standing_in
 from tests.integration.test_black_box import OVERRIDES, PROMPTS, ROOT, SAMPLES, KeepBatches, text_of
+from tests.reference.chunk_loop import Audited
+from tests.reference.opd_loop import Settings, distil
 from tests.support.models import BUNDLED_TEACHER
 
 pytestmark = pytest.mark.skipif(not BUNDLED_TEACHER.exists(), reason="the bundled pair is not there")
@@ -94,3 +101,30 @@ async def test_each_word_has_its_own_reward_where_the_student_was_least_sure(tmp
         )
         assert math.isfinite(event["grad_norm"])
         assert event["grad_norm"] > 0
+
+
+@pytest.mark.slow
+async def test_the_first_steps_are_those_of_a_loop_of_one_process(tmp_path: Path) -> None:
+    sizes = ("schedule.steps=3", "schedule.prompts_per_step=4", "schedule.checkpoint_every_steps=3", "evaluation=null")
+    recipe = load_recipe(ROOT / "recipes" / "omniopd.yaml", sizes)
+    async with (
+        standing_in(BUNDLED_TEACHER) as provider,
+        in_this_process(ClientSettings(), tmp_path, environ=environ_of(tmp_path, provider)) as ports,
+    ):
+        await Learner(RunPlan.of("chunks", "local", compile_recipe(recipe)), ports, RunFolder.of(tmp_path, "chunks")).run()
+    torch.set_num_threads(1)
+    student, settings = load_model("student"), Settings(samples_per_prompt=8, learning_rate=1e-4, decay_steps=60)
+    loop = distil(student, load_model("student"), batches(load("distil"), 4), Audited(load_model("teacher")), settings)
+    theirs = list(islice(loop, 3))
+    events = [json.loads(line) for line in (tmp_path / "chunks" / "events.jsonl").read_text().splitlines()]
+    ours = [event for event in events if event["event"] == "step"]
+    for one, two in zip(ours, theirs, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=0, abs=1e-5)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=5e-5)  # of weights 4e-8 apart, in f32, by the third step
+    published, start = load_file(newest_version(tmp_path / "chunks")), load_model("student").state_dict()
+    assert max(float((value - student.state_dict()[name]).abs().max()) for name, value in published.items()) <= 1e-5
+    assert max(float((value - start[name]).abs().max()) for name, value in published.items()) > 1e-4
+
+
+def newest_version(folder: Path) -> Path:
+    return max((folder / "versions").glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
