@@ -26,7 +26,8 @@ def test_both_ways_draw_the_same_and_are_counted_alike(monkeypatch: pytest.Monke
         assert max(alone.passes.rows) <= 4
         assert alone.used <= 1
         assert refilled.used <= 1
-    speed, passes = results_of(turns)
+    speed, by_cpu, passes = results_of(turns)
     steps = {way: len(turns[0][way].passes.rows) for way in WAYS}
     assert passes.value == steps["refilled"] / steps["one after the other"] < 1
     assert speed.value > 0
+    assert by_cpu.value > 0
