@@ -19,7 +19,7 @@ from preceptor_serving.run import running
 from preceptor_teacher.catalog import TeacherSpec
 from preceptor_teacher.engines.hf import create
 from preceptor_teacher.engines.hf.sharing import WORTH_TOKENS, find_trunks
-from preceptor_teacher.engines.hf.states import shared_prefix
+from preceptor_teacher.engines.hf.states import MIN_SHARED_TOKENS, shared_prefix
 from preceptor_teacher.growing import Growth
 from preceptor_teacher.service import TeacherService
 from tests.support.hf_scoring import assert_equal_bits, columns, scored
@@ -98,6 +98,21 @@ def test_nested_prefixes_are_shared_at_every_level_and_change_no_score(long_fold
     for one, other in zip(outcomes, plain, strict=True):
         assert one.rows.sampled == pytest.approx(other.rows.sampled, abs=2e-5)
     assert score(engine, sequences[:1], deterministic=False)[0].receipt.tokens_reused == len(sequences[0].segments[0].ids) - 1
+
+
+def test_a_short_prefix_that_only_one_of_them_knows_is_read_by_nobody(long_folder, rng):
+    """Too short to be found in another task's state, but worth sharing by so many: the growing task lends its own."""
+    said = rng.integers(0, TOKENS, MIN_SHARED_TOKENS // 2)
+    prompts = [np.concatenate([said, rng.integers(0, TOKENS, 20)]) for _ in range(2 * WORTH_TOKENS // len(said) + 1)]
+    sequences = [Sequence.of(prompt, rng.integers(0, TOKENS, 12)) for prompt in prompts]
+    engine = create({"name": "m", "folder": long_folder})
+    score(engine, sequences[:1])
+    outcomes = score(engine, sequences)
+    plain = scored(create({"name": "m", "folder": long_folder}).score([ScoreItem(one, Want(sampled=True)) for one in sequences]))
+    for one, other in zip(outcomes, plain, strict=True):
+        assert one.rows.sampled == pytest.approx(other.rows.sampled, abs=2e-5)
+    assert {one.receipt.tokens_reused for one in outcomes[1:]} == {len(said)}
+    assert {one.receipt.tokens_computed for one in outcomes[1:]} == {20 + 12 - 1}
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

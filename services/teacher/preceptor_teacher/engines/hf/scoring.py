@@ -35,6 +35,14 @@ class _Shared:
     works: list[Work]
     piece: Piece
 
+    def lent(self) -> bool:
+        """Whether one of them knows all of it; the others begin from what it knows then."""
+        if len(self.piece.ids):
+            return False
+        for work in self.works:
+            work.past = self.piece.past
+        return True
+
 
 class Scorer:
     """Scores under one version; `states` is shared by all calls of it."""
@@ -89,7 +97,8 @@ class Scorer:
                 scopes.setdefault(work.job.growth.scope, []).append(work)
         while scopes:
             found = {scope: _shared_of(members) for scope, members in scopes.items()}
-            for batch in batches([shared for each in found.values() for shared in each], self._batch_tokens):
+            unread = [shared for each in found.values() for shared in each if not shared.lent()]
+            for batch in batches(unread, self._batch_tokens):
                 self._read_shared(batch)
             scopes = {scope: [work for work in scopes[scope] if not work.apart] for scope, each in found.items() if each}
 
