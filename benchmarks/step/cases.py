@@ -16,6 +16,7 @@ PROMPTS, PROMPT_WORDS = 32, 32
 SHORTEST, LONGEST = 16, 256
 TEMPLATE = "{% for message in messages %}{{ message.content }} {% endfor %}"
 END, PADDING = 1, 2
+NAMED = {END: "<end>", PADDING: "<padding>"}  # no part of any word: a special token is cut out of whatever holds it
 STUDENT, TEACHER = Shape(256, 4, 16_384, tied=False), Shape(512, 6, 16_384, tied=False)
 
 
@@ -49,13 +50,14 @@ def save_prompts(path: Path, steps: int, seed: int = 1) -> Path:
 
 def _save(folder: Path, shape: Shape, seed: int) -> Path:
     save_random_qwen3(folder, shape, seed, eos_token_id=END, pad_token_id=PADDING, bos_token_id=None)
-    _tokenizer(shape.vocabulary).save_pretrained(folder)
+    tokenizer_of(shape.vocabulary).save_pretrained(folder)
     return folder
 
 
-def _tokenizer(size: int) -> PreTrainedTokenizerFast:
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(size)}, unk_token="w0"))
+def tokenizer_of(size: int) -> PreTrainedTokenizerFast:
+    """One token for each word of a prompt."""
+    words = Tokenizer(models.WordLevel({NAMED.get(number, f"w{number}"): number for number in range(size)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", eos_token=f"w{END}", pad_token=f"w{PADDING}")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", eos_token=NAMED[END], pad_token=NAMED[PADDING])
     tokenizer.chat_template = TEMPLATE
     return tokenizer

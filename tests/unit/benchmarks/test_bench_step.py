@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from statistics import median
 
 import numpy as np
@@ -22,6 +23,13 @@ def test_lengths_are_log_uniform_and_the_same_every_time():
     assert (lengths.min(), lengths.max()) == (cases.SHORTEST, cases.LONGEST)
     assert 60 <= median(lengths.ravel()) <= 68  # the geometric mean of both ends is 64
     assert cases.lengths_of(200) == lengths.tolist()
+
+
+def test_a_word_of_a_prompt_is_one_token(tmp_path):
+    prompts = cases.save_prompts(tmp_path / "prompts.jsonl", 1).read_text().splitlines()
+    tokenizer = cases.tokenizer_of(cases.STUDENT.vocabulary)
+    assert {len(tokenizer(json.loads(line)["prompt"])["input_ids"]) for line in prompts} == {cases.PROMPT_WORDS}
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (cases.END, cases.PADDING)
 
 
 def test_sequences_end_at_the_lengths_in_the_order_of_their_batch():
