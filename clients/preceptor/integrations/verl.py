@@ -1,8 +1,10 @@
 """verl's teacher manager (0.9) with teachers of ours: the same constructor, the same call, the same tensors.
 
-`verl_plugin` puts it in place of verl's own where verl loads external libraries. verl's teacher keys are the names of our
-teachers; an alias in teachers.yaml makes any key one. The address comes from the environment, because verl refuses keys that its
-configuration does not know: PRECEPTOR_TEACHER_ADDRESS, and PRECEPTOR_API_KEY_FILE where the service asks for keys.
+`verl_plugin` puts it in place of verl's own where verl loads external libraries. The entries of verl's
+`distillation.teacher_models` are named as our teachers, or by their aliases; an entry's `key` is what a sample says, which may be
+anything. verl's only entry has the name `teacher_model`, so the only teacher needs that alias. The address comes from the
+environment, because verl refuses keys that its configuration does not know: PRECEPTOR_TEACHER_ADDRESS, and
+PRECEPTOR_API_KEY_FILE where the service asks for keys.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ torch: Any = require("torch", extra="verl")
 Tensor = Any  # torch's: this package has no torch, its callers have
 
 ADDRESS, KEY_FILE = "PRECEPTOR_TEACHER_ADDRESS", "PRECEPTOR_API_KEY_FILE"
+SHIPPED_ENTRY = "teacher_model"  # of verl's own configuration
 TOPK_LOSSES = frozenset({"forward_kl_topk"})  # verl's losses that read a list; its others read the token drawn
 
 
@@ -35,7 +38,7 @@ class PreceptorTeacherManager:
         loss = distillation.distillation_loss
         self.topk: int = loss.topk if loss.loss_mode in TOPK_LOSSES else 0
         self.teacher_key: str = distillation.teacher_key
-        self.teachers = list(distillation.teacher_models)
+        self._names = _names_by_key(distillation.teacher_models)
         self._target = target_from_environment()
         self._client: AsyncTeacherClient | None = None
 
@@ -68,22 +71,34 @@ class PreceptorTeacherManager:
 
     def _teacher(self, routing_key: str | None) -> str:
         """verl's rule: the only teacher serves every sample, and one of several is named by the sample."""
-        if len(self.teachers) == 1:
-            return self.teachers[0]
-        if routing_key is None or routing_key not in self.teachers:
+        if len(self._names) == 1:
+            return next(iter(self._names.values()))
+        if routing_key is None or routing_key not in self._names:
             raise InvalidArgument(
                 f"no teacher for this sample's {self.teacher_key}",
                 field=self.teacher_key,
                 value=str(routing_key),
-                limit=", ".join(self.teachers),
+                limit=", ".join(self._names),
             )
-        return routing_key
+        return self._names[routing_key]
 
     def _connected(self) -> AsyncTeacherClient:
         """Made inside the event loop that verl's worker calls from."""
         if self._client is None:
             self._client = AsyncTeacherClient(self._target)
         return self._client
+
+
+def _names_by_key(entries: Any) -> dict[str, str]:
+    """As verl resolves its entries: beside others the one that it ships stands for nothing, and keys are said once."""
+    if len(entries) == 1:
+        return {"default": next(iter(entries))}
+    named = [(entry.key, str(name)) for name, entry in entries.items() if name != SHIPPED_ENTRY]
+    keys = [key for key, _ in named]
+    if None in keys or len(set(keys)) < len(keys):
+        value = ", ".join(map(str, keys))
+        raise ConfigurationError("each teacher has a key of its own", field="distillation.teacher_models", value=value)
+    return dict(named)
 
 
 def target_from_environment() -> Target:

@@ -20,19 +20,19 @@ IDS, K = [5, 9, 2, 33, 60], 4
 THEIR_CALL = ["self", "sequence_ids", "multi_modal_data", "mm_processor_kwargs", "mm_processor_output", "routing_key"]
 
 
-def config(loss_mode: str = "forward_kl_topk", teachers: tuple[str, ...] = ("fake",)) -> Any:
-    """What the manager reads of verl's configuration, by verl's own names."""
+def config(loss_mode: str = "forward_kl_topk", teachers: dict[str, str | None] | None = None) -> Any:
+    """What the manager reads of verl's configuration, by verl's own names. Entries and their keys; verl ships `teacher_model`."""
     distillation = SimpleNamespace(
         distillation_loss=SimpleNamespace(loss_mode=loss_mode, topk=K),
         teacher_key="data_source",
-        teacher_models={name: object() for name in teachers},
+        teacher_models={name: SimpleNamespace(key=key) for name, key in (teachers or {"teacher_model": None}).items()},
     )
     return SimpleNamespace(distillation=distillation)
 
 
 @pytest.fixture
 async def served(monkeypatch):
-    async with teacher(spec("fake"), spec("other", seed=7)) as house:
+    async with teacher(spec("fake", ("teacher_model",)), spec("other", seed=7)) as house:
         monkeypatch.setenv("PRECEPTOR_TEACHER_ADDRESS", f"127.0.0.1:{house.grpc_port}")
         yield house
 
@@ -61,13 +61,17 @@ async def test_losses_on_the_token_drawn_get_that_token(served):
 
 
 async def test_one_of_several_teachers_is_named_by_the_sample(served):
-    manager = PreceptorTeacherManager(config("k3", ("fake", "other")))
-    _, logprobs = await manager.compute_teacher_logprobs_single(IDS, routing_key="other")
+    several = {"teacher_model": None, "fake": "openai/gsm8k", "other": "hiyouga/geometry3k"}
+    manager = PreceptorTeacherManager(config("k3", several))
+    _, logprobs = await manager.compute_teacher_logprobs_single(IDS, routing_key="hiyouga/geometry3k")
     assert close(logprobs[0, 0].item(), distribution(IDS, 1, name="other")[IDS[1]])
-    for wrong in (None, "third"):
+    for wrong in (None, "other", "third"):
         with pytest.raises(InvalidArgument) as refused:
             await manager.compute_teacher_logprobs_single(IDS, routing_key=wrong)
-        assert (refused.value.field, refused.value.limit) == ("data_source", "fake, other")
+        assert (refused.value.field, refused.value.limit) == ("data_source", "openai/gsm8k, hiyouga/geometry3k")
+    for keys in ("same", "same"), ("one", None):
+        with pytest.raises(ConfigurationError):
+            PreceptorTeacherManager(config("k3", dict(zip(("fake", "other"), keys, strict=True))))
 
 
 async def test_pictures_and_a_missing_address_are_refused_by_name(served, monkeypatch):
