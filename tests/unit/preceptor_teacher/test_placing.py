@@ -10,6 +10,7 @@ import yaml
 
 from preceptor.config import TeacherSettings
 from preceptor.errors import ConfigurationError
+from preceptor_serving.vllm.arguments import written_arguments
 from preceptor_teacher.catalog import TeacherSpec, read_teachers, teachers_of
 from preceptor_teacher.options import OPTIONS, known_keys
 
@@ -131,6 +132,16 @@ def test_what_vllm_could_and_a_teacher_must_not_is_refused_with_the_reason(tmp_p
     with pytest.raises(ConfigurationError, match="replicas") as refused:
         read_teachers(file_of(tmp_path, a=vllm(data_parallel_size=2)))
     assert refused.value.field == "teachers.a.data_parallel_size"
+
+
+@pytest.mark.parametrize("start", ["data_parallel_", "nnodes", "node_rank", "master_", "prefill_context_parallel_"])
+def test_workers_elsewhere_and_parts_of_a_sequence_are_refused_by_every_name_that_vllm_has_for_them(tmp_path, start):
+    names = [name for name in written_arguments() if name.startswith(start)]
+    assert names
+    for name in names:
+        with pytest.raises(ConfigurationError, match="cannot be set") as refused:
+            read_teachers(file_of(tmp_path, a=vllm(**{name: 2})))
+        assert refused.value.field == f"teachers.a.{name}"
 
 
 @pytest.mark.parametrize("engine", OPTIONS)

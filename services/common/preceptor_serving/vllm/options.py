@@ -14,6 +14,13 @@ from preceptor_serving.engines.options import EngineOptions
 from preceptor_serving.models.folder import Dtype
 from preceptor_serving.vllm.arguments import installed_arguments
 
+DATA_PARALLEL = tuple(
+    f"data_parallel_{name}"
+    for name in (
+        *("size", "rank", "start_rank", "size_local", "address", "rpc_port", "backend"),
+        *("hybrid_lb", "external_lb", "multi_port_external_lb"),
+    )
+)
 REFUSED: dict[str, str] = {
     "model": "the folder says which model it is",
     "tokenizer": "ids come in and ids go out: vLLM needs no tokenizer",
@@ -21,6 +28,9 @@ REFUSED: dict[str, str] = {
     "skip_tokenizer_init": "it is always on",
     "trust_remote_code": "a model that brings its own code is refused",
     "load_format": "weights are safetensors",
+    "prefill_context_parallel_size": "each worker would have the hidden states of a part of a sequence's tokens",
+    **dict.fromkeys(("nnodes", "node_rank", "master_addr", "master_port"), "an engine's workers are on its own machine"),
+    **dict.fromkeys(DATA_PARALLEL, "an engine is one replica of its model"),
 }
 """Engine arguments of vLLM that no engine can do with, and why."""
 
