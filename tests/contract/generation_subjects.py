@@ -1,4 +1,4 @@
-"""Generation engines under test: the bundled student, and a random model with a padded head that likes its padding."""
+"""Generation engines under test: the bundled student, and a random model with a padded, tied head that likes its padding."""
 
 from __future__ import annotations
 
@@ -66,5 +66,6 @@ def bundled(make: MakeEngine, root: Path):
 
 def padded(make: MakeEngine, root: Path):
     """Heads of 32, the least that vLLM's CPU attention takes."""
-    folder = save(random_llama(1, hidden_size=128, initializer_range=0.1, eos_token_id=EOS_ID), root / "padded")
+    shape = {"hidden_size": 128, "initializer_range": 0.1, "tie_word_embeddings": True}
+    folder = save(random_llama(1, **shape, eos_token_id=EOS_ID), root / "padded")
     return subject_over(make, folder, RANDOM_PROMPTS, root)

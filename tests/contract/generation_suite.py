@@ -230,7 +230,18 @@ class GenerationContract:
         assert cut.text == long.text[: long.text.find(string)]
         assert cut.sequence.response_ids.tolist() == long.sequence.response_ids[: cut.sequence.row_count].tolist()
 
-    # ---- names, chunks, neighbours
+    # ---- turns, names, chunks, neighbours
+
+    def test_draws_and_length_go_on_where_a_response_was_cut(self, subject: GenerationSubject) -> None:
+        """As behind the answer of an environment: the tokens before stand in the context and count."""
+        hot = {"temperature": 2.0, "ignore_eos": True}  # where the number that draws a token decides it
+        for (prompt, _), whole in draw(subject, asked(subject.prompts, 1, hot)).items():
+            ids = whole.sequence.response_ids.tolist()
+            rest = asked({prompt: [*subject.prompts[prompt], *ids[:9]]}, 1, hot)
+            rest.prompts[0].first_row = 9
+            (cut,) = draw(subject, rest).values()
+            assert cut.sequence.response_ids.tolist() == ids[9:]
+            assert cut.finish_reason == whole.finish_reason
 
     def test_samples_are_named_not_counted(self, subject: GenerationSubject) -> None:
         every = ids_of(draw(subject, asked(subject.prompts, 4)))

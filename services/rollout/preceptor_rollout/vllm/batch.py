@@ -82,7 +82,7 @@ def _request(unit: GrowingUnit, one: Grown, adapter: LoRARequest | None) -> Engi
     """Ends are ours: vLLM is told the length alone. Prefixes are shared inside a unit, which is one caller's."""
     params = SamplingParams(
         temperature=0.0,  # its own sampler is not used
-        max_tokens=unit.max_new_tokens,
+        max_tokens=unit.most_tokens(one),
         ignore_eos=True,
         detokenize=False,
         extra_args=one.draws.extra_args(),

@@ -34,20 +34,21 @@ class Draws:
     rule: DrawRule
     prompt: int
     sample: int
+    first_row: int  # position of the first one: response tokens of the turns before stand in the context
 
     @classmethod
-    def of(cls, rule: DrawRule, rollout: RolloutId) -> Draws:
-        return cls(rule, rollout.prompt, rollout.sample)
+    def of(cls, rule: DrawRule, rollout: RolloutId, first_row: int) -> Draws:
+        return cls(rule, rollout.prompt, rollout.sample, first_row)
 
     def extra_args(self) -> dict[str, Any]:
         """Plain numbers, which every serialisation keeps."""
         rule, bent = self.rule, self.rule.sampling
-        numbers = [bent.temperature, bent.top_p, bent.top_k, rule.student_topk, rule.seed, rule.step, self.prompt, self.sample]
-        return {KEY: numbers}
+        numbers = [bent.temperature, bent.top_p, bent.top_k, rule.student_topk, rule.seed, rule.step]
+        return {KEY: [*numbers, self.prompt, self.sample, self.first_row]}
 
 
 def draws_of(params: Any) -> Draws:
     """The draws in a request's `SamplingParams`."""
     extra: Mapping[str, Any] = params.extra_args
-    temperature, top_p, top_k, student_topk, seed, step, prompt, sample = extra[KEY]
-    return Draws(DrawRule(SamplingRule(temperature, top_p, top_k), student_topk, seed, step), prompt, sample)
+    temperature, top_p, top_k, student_topk, seed, step, prompt, sample, first_row = extra[KEY]
+    return Draws(DrawRule(SamplingRule(temperature, top_p, top_k), student_topk, seed, step), prompt, sample, first_row)

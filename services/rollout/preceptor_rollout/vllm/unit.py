@@ -40,16 +40,16 @@ class GrowingUnit:
         self._vocabulary = vocabulary
         self._stops = StopRules.of(request.sampling, eos_ids)
         rule = DrawRule.of(request)
-        contexts = [wire.ids_from_proto(prompt.context) for prompt in request.prompts for _ in range(prompt.samples)]
+        begun = [(wire.ids_from_proto(one.context), one.first_row) for one in request.prompts for _ in range(one.samples)]
         self.sequences = [
-            Grown(f"{self.salt}-{index}", rollout, context, Draws.of(rule, rollout))
-            for index, (rollout, context) in enumerate(zip(rollouts_of(request), contexts, strict=True))
+            Grown(f"{self.salt}-{index}", rollout, context, Draws.of(rule, rollout, first_row))
+            for index, (rollout, (context, first_row)) in enumerate(zip(rollouts_of(request), begun, strict=True))
         ]
         self._due: list[Chunk] = []
 
-    @property
-    def max_new_tokens(self) -> int:
-        return self._stops.max_new_tokens
+    def most_tokens(self, one: Grown) -> int:
+        """That may still be drawn for a sequence in this turn."""
+        return self._stops.max_new_tokens - one.draws.first_row
 
     @property
     def open(self) -> list[Grown]:
@@ -59,7 +59,7 @@ class GrowingUnit:
     def drew(self, one: Grown, token: int, chunk_tokens: int) -> bool:
         """Takes the newest token of a sequence; True where a chunk of it is due."""
         one.ids.append(token)
-        one.reason = self._stops.ends(one.ids, self._vocabulary.decode)
+        one.reason = self._stops.ends(one.ids, self._vocabulary.decode, one.draws.first_row)
         return one.reason is not None or len(one.ids) % chunk_tokens == 0
 
     def took(self, one: Grown, stretch: Stretch) -> None:

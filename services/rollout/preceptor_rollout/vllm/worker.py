@@ -36,7 +36,7 @@ RUNNER_PARTS = ("requests", "input_batch", "kv_caches")
 
 @dataclass(slots=True)
 class Drawing:
-    """What was drawn for one sequence and not taken yet. A position that is computed again is drawn again, the same."""
+    """What was drawn for one sequence of one turn and not taken yet. What is computed again is drawn again, the same."""
 
     draws: Draws
     taken: int = 0
@@ -136,9 +136,10 @@ class Drawn:
 def _drawn(logits_bv: Tensor, rule: DrawRule, draws: Sequence[Draws], positions: NDArray[np.int64], size: int) -> Drawn:
     """One token for each row. Where logits are not numbers its policy is NaN, which the engine refuses."""
     prompts, samples = np.array([one.prompt for one in draws]), np.array([one.sample for one in draws])
+    places = positions + np.array([one.first_row for one in draws])
     broken_b = ~logits_bv.amax(-1).isfinite()
     logits_bv = logits_bv.float().masked_fill(broken_b[:, None], 0.0)
-    uniform_b = rollout_uniform(rule.seed, rule.step, prompts, samples, positions)
+    uniform_b = rollout_uniform(rule.seed, rule.step, prompts, samples, places)
     reading = read_rows(logits_bv, uniform_b, rule.sampling, size)
     policy_b = reading.policy_bt.gather(1, reading.ids_b[:, None])[:, 0].masked_fill(broken_b, torch.nan)
     top_ids_bk = likeliest(reading.policy_bt, rule.student_topk) if rule.student_topk else None
