@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,39 @@ class TestBundledTeacherInProcess(EngineContract):
             yield subject_of(face, BUNDLED_TEACHER, tmp_path_factory.mktemp("models") / "other")
 
 
-class TestRandomModelInProcess(EngineContract):
+@contextmanager
+def over_random_model(root: Path, **options: object) -> Generator[Subject]:
     """Heads of 32, the least that vLLM's CPU attention takes, fewer key-value heads than heads, padding rows in the head."""
+    folder = save(random_llama(1, hidden_size=128, tie_word_embeddings=True), root / "random")
+    unbound = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # several workers may share a core
+    spec = EngineSpec("random", "vllm", {"name": "random", "folder": str(folder), **SMALL, **options}, unbound)
+    with behind(lambda: EngineHost(spec)) as face:
+        yield subject_of(face, folder, folder.with_name("other"))
+
+
+class TestRandomModelInProcess(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
+        with over_random_model(tmp_path_factory.mktemp("models")) as subject:
+            yield subject
+
+
+class TestTwoTensorParallelWorkers(EngineContract):
+    """Heads, projections and rows of the vocabulary's head are split over two processes."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
-        model = random_llama(1, hidden_size=128, tie_word_embeddings=True)
-        folder = save(model, tmp_path_factory.mktemp("models") / "random")
-        spec = EngineSpec("random", "vllm", {"name": "random", "folder": str(folder), **SMALL})
-        with behind(lambda: EngineHost(spec)) as face:
-            yield subject_of(face, folder, folder.with_name("other"))
+        with over_random_model(tmp_path_factory.mktemp("models"), tensor_parallel_size=2) as subject:
+            yield subject
+
+
+class TestTwoPipelineStages(EngineContract):
+    """The first process has no head and answers nothing."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
+        with over_random_model(tmp_path_factory.mktemp("models"), pipeline_parallel_size=2) as subject:
+            yield subject
