@@ -7,18 +7,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from examples.tiny.decode import MODEL_DIRS
-from preceptor.client.rollout import FailedRollout
+from preceptor.client.rollout import EnvironmentUse, FailedRollout
 from preceptor.errors import ConfigurationError, Unsupported
 from preceptor.queue import MemoryQueue
-from preceptor.types import ModelRef
+from preceptor.types import ModelRef, Rollout
 from preceptor_serving.engine_host.placement import in_child_process
 from preceptor_serving.weights import version_name, versions_folder, write_manifest
-from tests.contract.generation_subjects import changed
+from tests.contract.generation_subjects import changed, logits_of
+from tests.contract.generation_suite import N1, exact_policy
 from tests.support.swapping import STEPS, assert_recomputed, publish, swapped_under_load
 from tests.unit.preceptor_rollout.serving import RUN, assert_logged, by_name, options, prompts_of, serving
 
@@ -37,7 +39,15 @@ def published(root: Path) -> ModelRef:
 
 
 def vllm_service(queue: MemoryQueue, root: Path):
-    return serving(queue, in_child_process, engine="vllm", engine_options=json.dumps(SMALL), weights_roots=str(root))
+    own = {"engine_options": json.dumps(SMALL), "environments": '{"sums": {"kind": "calculator"}}'}
+    return serving(queue, in_child_process, engine="vllm", weights_roots=str(root), **own)
+
+
+def assert_scored_as_drawn(rollout: Rollout) -> None:
+    """Every token of every turn has the log-probability of the whole model, the tool's answers in its context."""
+    exact, told = exact_policy(logits_of(MODEL_DIRS["student"]), rollout), rollout.behaviour.logprob_policy
+    assert told is not None
+    np.testing.assert_allclose(told, exact[np.arange(len(exact)), rollout.sequence.response_ids], rtol=0, atol=N1)
 
 
 def engine_process() -> psutil.Process:
@@ -71,6 +81,14 @@ async def test_logs_versions_and_a_kill_in_the_middle(tmp_path: Path):
             await assert_logged(queue, rollout)
         with pytest.raises(Unsupported, match="hf engine"):
             await drawn(1, deterministic=True)
+
+        prompts = [replace(prompt, task={"answer": "834"}) for prompt in prompts_of(2)]
+        played = options(environment=EnvironmentUse("sums", 4, 16), max_new_tokens=40, stop=("=",), write_logs=True)
+        turns = by_name([one async for one in client.generate(prompts, played)])
+        assert len(turns) == 4
+        assert any(len(rollout.sequence.segments) > 2 for rollout in turns.values()), "the student calls its tool"
+        for rollout in turns.values():
+            assert_scored_as_drawn(rollout)
 
         await client.load_weights(ref)
         newer = by_name(await drawn(2))

@@ -11,7 +11,7 @@ from preceptor.recipes.schedules import FROZEN
 ENVIRONMENT = "environment"
 """The signal that is an environment's reward, and the name under which it speaks where others have a teacher."""
 
-TURN_ENGINES = ("hf",)
+TURN_ENGINES = ("hf", "vllm")
 """Engines of the rollout service whose draws go on behind an answer."""
 
 MAX_TURNS, MAX_OBSERVATION_TOKENS = 8, 256

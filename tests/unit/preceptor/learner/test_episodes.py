@@ -200,7 +200,7 @@ async def test_the_control_deals_the_rewards_of_the_environment_too(tmp_path: Pa
     [
         (("summs",), "hf", NotFound, "sources.rollouts.environment.name", "summs"),
         ((), "hf", NotFound, "sources.rollouts.environment.name", "--environments"),
-        (("sums",), "vllm", Unsupported, "sources.rollouts.environment", "another engine"),
+        (("sums",), "draws-once", Unsupported, "sources.rollouts.environment", "another engine"),
     ],
 )
 async def test_what_the_service_cannot_play_is_said_before_anything_is_drawn(

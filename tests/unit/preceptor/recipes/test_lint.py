@@ -272,8 +272,8 @@ def test_the_base_recipe_and_its_richer_forms_are_fine():
 def test_turns_need_an_engine_that_takes_them():
     recipe = recipe_from(values_of(PLAYED))
     terms = [resolve_term(term, index) for index, term in enumerate(recipe.terms)]
-    assert [one.field for one in lint(recipe, terms, "vllm")] == ["sources.rollouts.environment"]
-    assert lint(recipe, terms, "hf") == []
+    assert [one.field for one in lint(recipe, terms, "draws-once")] == ["sources.rollouts.environment"]
+    assert [lint(recipe, terms, engine) for engine in ("hf", "vllm")] == [[], []]
 
 
 def test_imitation_of_own_draws_is_fine_where_a_judge_chooses():
