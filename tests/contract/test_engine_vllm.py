@@ -76,13 +76,3 @@ class TestTwoTensorParallelWorkers(EngineContract):
     def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
         with over_random_model(tmp_path_factory.mktemp("models"), tensor_parallel_size=2) as subject:
             yield subject
-
-
-class TestTwoPipelineStages(EngineContract):
-    """The first process has no head and answers nothing."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Generator[Subject]:
-        with over_random_model(tmp_path_factory.mktemp("models"), pipeline_parallel_size=2) as subject:
-            yield subject
