@@ -83,8 +83,9 @@ async def test_logs_versions_and_a_kill_in_the_middle(tmp_path: Path):
             await drawn(1, deterministic=True)
 
         prompts = [replace(prompt, task={"answer": "834"}) for prompt in prompts_of(2)]
-        played = options(environment=EnvironmentUse("sums", 4, 16), max_new_tokens=40, stop=("=",), write_logs=True)
+        played = options(environment=EnvironmentUse("sums", 4, 16), max_new_tokens=40, stop=("=",))
         turns = by_name([one async for one in client.generate(prompts, played)])
+        assert [one for one in turns.values() if isinstance(one, FailedRollout)] == []
         assert len(turns) == 4
         assert any(len(rollout.sequence.segments) > 2 for rollout in turns.values()), "the student calls its tool"
         for rollout in turns.values():
