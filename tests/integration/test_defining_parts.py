@@ -16,8 +16,10 @@ from preceptor.learner import Learner, RunFolder, RunPlan
 from preceptor.learner.inline import in_this_process
 from preceptor.recipes import compile_recipe, load_recipe
 from preceptor_teacher.testing import StandIn, standing_in
-from tests.integration.test_inline_n3 import ENVIRON, PAIR, ROOT
 from tests.objectives.test_shipped_recipes import DRAWN_OTHERWISE, TAUGHT_OTHERWISE
+from tests.support.first_steps import ROOT, environ
+
+PAIR = ROOT / "examples" / "tiny"
 
 OVERRIDES = (
     "schedule.prompts_per_step=4",
@@ -41,12 +43,10 @@ reads agrees with it; rollouts of the student's start are the student's own unti
 SILENT = {"opcd", "opsdc", "sdpo", "sdpo-critique"}
 
 
-def teachers(folder: Path, provider: StandIn) -> Path:
+def write_teachers(folder: Path, provider: StandIn) -> None:
     judge = {"engine": "api", "base_url": provider.base_url, "model": "m", "private_hosts": ["127.0.0.1"]}
     served = {"tiny-teacher": {"folder": str(PAIR / "teacher")}, "tiny-student": {"folder": str(PAIR / "student")}}
-    file = folder / "teachers.yaml"
-    file.write_text(json.dumps({"teachers": served | {"checks": {"engine": "check"}, "tiny-judge": judge}}))
-    return file
+    (folder / "teachers.yaml").write_text(json.dumps({"teachers": served | {"checks": {"engine": "check"}, "tiny-judge": judge}}))
 
 
 async def gradient_norm(ports, runs: Path, run: str, recipe: str, steps: int, *overrides: str) -> float:
@@ -61,11 +61,10 @@ async def gradient_norm(ports, runs: Path, run: str, recipe: str, steps: int, *o
 @pytest.mark.slow
 async def test_without_the_defining_part_the_gradient_is_another_one(tmp_path: Path) -> None:
     assert AWAY.keys() == TAUGHT_OTHERWISE | DRAWN_OTHERWISE | {"lightning"}
-    environ = {name: value for name, value in ENVIRON.items() if name != "PRECEPTOR_TEACHER_MODEL"}
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(standing_in(PAIR / "teacher"))
-        environ["PRECEPTOR_TEACHER_TEACHERS_FILE"] = str(teachers(tmp_path, provider))
-        ports = await stack.enter_async_context(in_this_process(ClientSettings(), tmp_path, environ=environ))
+        write_teachers(tmp_path, provider)
+        ports = await stack.enter_async_context(in_this_process(ClientSettings(), tmp_path, environ=environ(tmp_path)))
         for recipe, (steps, *away) in AWAY.items():
             whole = await gradient_norm(ports, tmp_path, f"{recipe}-whole", recipe, steps)
             less = await gradient_norm(ports, tmp_path, f"{recipe}-less", recipe, steps, *away)

@@ -88,7 +88,7 @@ SIXTEEN = (
 BASELINES = ("tiny-sft", "grpo", "off-policy-kd")
 
 TAUGHT_OTHERWISE = {"opcd", "opsdc", "sdpo", "sdpo-critique"}
-"""Their part is which weights teach and what these read: tests/integration/test_self_teachers.py follows the reference there,
+"""Their part is which weights teach and what these read: tests/integration/test_inline_n3.py follows the reference there,
 tests/integration/test_defining_parts.py takes the part away."""
 
 DRAWN_OTHERWISE = {"tiny-skd", "tiny-trust-region"}

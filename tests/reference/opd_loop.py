@@ -35,17 +35,20 @@ class Rollouts:
     response_BR: Tensor  # EOS included
     valid_BR: Tensor
     top_ids_BRk: Tensor  # the student's top-k when it drew the token
+    logged_BR: Tensor | None = None  # the token's log-probability when it was drawn
 
 
 Objective = Callable[[Tensor, Tensor, Rollouts, Settings], Tensor]  # student, teacher [B, R, V] -> loss per row [B, R]
 Prompts = dict[int, list[int]]  # index in the data -> ids
-Guided = Callable[[Model, Model, Prompts, int, Settings], Rollouts]  # student and teacher draw together
+Guided = Callable[[Model, Model, Prompts, int, Settings], Rollouts]  # draws in the student's place, or both together
+LossOf = Callable[[Prompts, int], Tensor]  # prompts of a step, its number from 0 -> its loss
 
 
 @torch.no_grad()
-def generate(model: Model, prompts: Prompts, step: int, settings: Settings) -> Rollouts:
+def generate(model: Model, prompts: Prompts, step: int, settings: Settings, first_sample: int = 0) -> Rollouts:
     """`samples_per_prompt` rollouts of each prompt at temperature 1, by inverse CDF in float64 and id order."""
-    keys = torch.tensor([(p, s) for p in sorted(prompts) for s in range(settings.samples_per_prompt)])
+    samples = range(first_sample, first_sample + settings.samples_per_prompt)
+    keys = torch.tensor([(p, s) for p in sorted(prompts) for s in samples])
     prompt_ids = ids = torch.tensor([prompts[p] for p in keys[:, 0].tolist()])
     past, alive_B, columns = None, torch.ones(len(ids), dtype=torch.bool), []
     for position in range(settings.max_response_tokens):
@@ -54,7 +57,8 @@ def generate(model: Model, prompts: Prompts, step: int, settings: Settings) -> R
         mass_BV = log_probs_BV.double().exp().cumsum(-1)
         u_B = torch.from_numpy(uniform(settings.seed, step, keys[:, 0].numpy(), keys[:, 1].numpy(), position))
         token_B = torch.searchsorted(mass_BV, (u_B * mass_BV[:, -1])[:, None], right=True)[:, 0]
-        columns.append((token_B, alive_B, log_probs_BV.topk(settings.top_k).indices))
+        logged_B = log_probs_BV.gather(-1, token_B[:, None])[:, 0]
+        columns.append((token_B, alive_B, log_probs_BV.topk(settings.top_k).indices, logged_B))
         alive_B = alive_B & (token_B != model.config.eos_token_id)
         ids = token_B[:, None]
         if not alive_B.any():
@@ -83,6 +87,20 @@ def k1_policy_gradient(student_BRV: Tensor, teacher_BRV: Tensor, rollouts: Rollo
     return -(teacher - student).detach() * student
 
 
+def descend(student: Model, batches: Iterable[Prompts], loss_of: LossOf, settings: Settings) -> Iterator[dict[str, float]]:
+    """Trains the student in place, a step for each batch of prompts: the loss and the gradient norm before clipping."""
+    rate, betas, epsilon = settings.learning_rate, settings.betas, settings.epsilon
+    optimizer = torch.optim.AdamW(student.parameters(), rate, betas, epsilon, weight_decay=0.0)
+    for step, prompts in enumerate(batches):
+        loss = loss_of(prompts, step)
+        optimizer.param_groups[0]["lr"] = rate * max(0.0, 1 - step / settings.decay_steps)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        yield {"loss": loss.item(), "grad_norm": norm.item()}
+
+
 def distil(
     student: Model,
     teacher: Model,
@@ -91,17 +109,12 @@ def distil(
     settings: Settings,
     guided: Guided | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Trains the student in place, a step for each batch of prompts: the loss and the gradient norm before clipping."""
-    rate, betas, epsilon = settings.learning_rate, settings.betas, settings.epsilon
-    optimizer = torch.optim.AdamW(student.parameters(), rate, betas, epsilon, weight_decay=0.0)
-    for step, prompts in enumerate(batches):
+    """On-policy distillation: the loss of a step is the mean over the valid rows of the whole batch."""
+
+    def loss_of(prompts: Prompts, step: int) -> Tensor:
         writer = teacher if settings.teacher_writes else student
         rollouts = guided(student, teacher, prompts, step, settings) if guided else generate(writer, prompts, step, settings)
         loss_BR = objective(score(student, rollouts), score(teacher, rollouts).detach(), rollouts, settings)
-        loss = loss_BR[rollouts.valid_BR].sum() / rollouts.valid_BR.sum()  # mean over the valid rows of the whole batch
-        optimizer.param_groups[0]["lr"] = rate * max(0.0, 1 - step / settings.decay_steps)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        yield {"loss": loss.item(), "grad_norm": norm.item()}
+        return loss_BR[rollouts.valid_BR].sum() / rollouts.valid_BR.sum()
+
+    return descend(student, batches, loss_of, settings)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel as Model
 
-from tests.reference.opd_loop import Objective, Prompts, Rollouts, Settings, generate, score
+from tests.reference.opd_loop import Objective, Prompts, Rollouts, Settings, descend, generate, score
 
 Renew = Callable[[Model, Model, int], None]  # teacher, student, steps that the student has seen
 Reread = Callable[[Rollouts], list[list[int] | None]]  # finished rollouts -> the prompt of each
@@ -67,23 +67,19 @@ def distil_self(
     skip: int = 0,
     reread: Reread | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Trains the student in place; `skip` rows at the start of each response are left out. `normaliser`: rows. `reread`: the
-    teacher's prompts are made of the rollouts instead, and a rollout that has none does not count."""
+    """Trains the student in place; `skip` rows at the start of each response are left out. `reread`: the teacher's prompts are
+    made of the rollouts instead, and a rollout that has none does not count."""
     teacher = deepcopy(student)
-    optimizer = torch.optim.AdamW(
-        student.parameters(), settings.learning_rate, settings.betas, settings.epsilon, weight_decay=0.0
-    )
-    for step, prompts in enumerate(batches):
+
+    def loss_of(prompts: Prompts, step: int) -> Tensor:
         rollouts = generate(student, prompts, step, settings)
         shown = reread(rollouts) if reread else [views[prompt] for prompt in rollouts.prompts_B.tolist()]
         loss_BR = objective(score(student, rollouts), score_views(teacher, rollouts, shown), rollouts, settings)
         counted = rollouts.valid_BR.clone()
         counted[:, :skip] = False
         counted[[one is None for one in shown]] = False
-        loss = loss_BR[counted].sum() / counted.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        renew(teacher, student, step + 1)
-        yield {"loss": loss.item(), "grad_norm": norm.item()}
+        return loss_BR[counted].sum() / counted.sum()
+
+    for step, metrics in enumerate(descend(student, batches, loss_of, settings), 1):
+        renew(teacher, student, step)
+        yield metrics
