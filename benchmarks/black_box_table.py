@@ -109,7 +109,7 @@ the pair's tokenizer has no longer ones. `tiny-sft` draws text of the teacher, w
 
 What to know of a row before reading it. `grpo`: an exact match says nothing where a whole group is right, or wrong, and early on
 most are; a score of the steps does. `sdpo-critique`: the pair's student has never read a sentence, so a copy of it that reads a
-critique knows no more than one that does not, and there is nothing to learn from it here. `rubric-kl` has log-probabilities of a
+critique knows no more than one that does not: it is not expected to gain here. `rubric-kl` has log-probabilities of a
 second teacher beside its verdicts: what it gains over `ropd` is theirs.
 
 Controls that ended above their start: **{learned}**. Seconds are those in which a learner was at work, on a machine that was busy
