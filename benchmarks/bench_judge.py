@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,9 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kept", type=Path, default=KEPT, help="where answers are kept")
     parser.add_argument("--most", type=int, help="only the first so many cases")
     given = parser.parse_args(arguments)
-    began_s = time.perf_counter()
     answers = asyncio.run(ask_all(given.model or smollm2(), given.kept, cases()[: given.most]))
-    found = {"figures": figures(answers), "took_s": round(time.perf_counter() - began_s), **where_and_when()}
+    found = {"figures": figures(answers), **where_and_when()}
     print(json.dumps(found, indent=1))
     if given.model is None and given.most is None:
         (RESULTS / "judge.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -60,6 +60,7 @@ def test_figures_of_known_answers():
     assert (behind["texts"], behind["compared"], behind["were_below"], behind["flipped"]) == (4, 2, 2, 1)
     assert (behind["raised_share"], behind["lowered_share"], behind["mean_change"]) == (0.5, 0.5, 2.0)
     assert told["harmless"]["flip_share"] == 0.0
+    assert (told["again"]["texts"], told["again"]["compared"], told["again"]["mean_change"]) == (2, 1, 0.0)
     assert figures([])["injection"]["flip_share"] is None
 
 

@@ -165,6 +165,20 @@ async def test_our_client_speaks_each_wire_format(wire):
         assert short.finish_reason == "length"
 
 
+async def test_what_a_judge_is_told_each_time_is_read_from_anthropics_prompt_cache_at_its_discount():
+    price = {"prompt_usd_per_million": 10.0, "completion_usd_per_million": 0.0, "cached_prompt_usd_per_million": 1.0}
+    async with provider() as served, ours(served, WIRES[1], price=price) as client:
+        rules: Message = {"role": "system", "content": "Answer with the sum. " * 8}
+        first, second = [
+            await client.complete([rules, {"role": "user", "content": text}], max_tokens=2) for text in ("1+2", "2+1")
+        ]
+    assert first.prompt_tokens == second.prompt_tokens
+    assert (first.cached_tokens, 0 < second.cached_tokens < second.prompt_tokens) == (0, True)
+    assert first.cost_usd is not None
+    assert second.cost_usd is not None
+    assert second.cost_usd == pytest.approx(first.cost_usd - second.cached_tokens * 9e-6)
+
+
 @pytest.mark.parametrize("wire", WIRES[:2], ids=lambda wire: wire["wire"])
 async def test_our_client_tells_bad_days_apart(wire):
     asked: list[Message] = [{"role": "user", "content": PROBLEM.prompt}]

@@ -96,6 +96,18 @@ async def test_a_reply_says_what_it_cost_and_the_job_adds_up():
     await api.close()
 
 
+async def test_the_discount_of_the_providers_prompt_cache_reaches_the_jobs_cost():
+    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": 60}}
+    choice = {"message": {"role": "assistant", "content": "re"}, "finish_reason": "stop"}
+    api = client(Provider(lambda _: httpx.Response(200, json={"choices": [choice], "usage": usage})))
+    reply = await api.complete(ask(), payer=PAYER)
+    discounted = cost_nano(PRICE, Tokens(100, 10, cached=60))
+    assert (reply.prompt_tokens, reply.cached_tokens, reply.cost_usd) == (100, 60, discounted / NANO)
+    assert await api.calls.spent(PAYER) == Spent(1, Tokens(100, 10, cached=60), discounted)
+    assert discounted < cost_nano(PRICE, Tokens(100, 10))
+    await api.close()
+
+
 @pytest.mark.parametrize("field", ["job_budget_usd", "budget_usd"])
 async def test_a_budget_stops_before_the_call_that_might_exceed_it_and_says_so(field):
     provider = Provider()

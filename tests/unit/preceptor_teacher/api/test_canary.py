@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from preceptor.cli import run
 from preceptor.client import AsyncTeacherClient, GradeOptions
 from preceptor.config import TeacherSettings
 from preceptor.errors import PreceptorError
@@ -59,6 +60,8 @@ async def test_no_door_metric_log_or_file_shows_it(tmp_path: Path, monkeypatch: 
             seen.append(str(house.lifecycle.status()))
         assert provider.provider.seen["expired_key"] == 1
     assert "preceptor_provider_calls_total" in "".join(seen)
+    for how in ([], ["--json"]):
+        assert run(["config", "show", *how]) == 0
     seen += [repr(options), options.model_dump_json(), "".join(capfd.readouterr()), caplog.text]
     assert not any(KEY in text for text in seen)
     assert KEY.encode() not in content_of(tmp_path)
