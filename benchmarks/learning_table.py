@@ -87,8 +87,9 @@ not. One rule puts all of them on the pair, and none was tuned for it: the file 
 so each run is shorter than its file says, the learning rate falls to zero within it, and ramps of other knobs keep their own
 lengths (`lightning`, which publishes its weights once, at the end, does so after {steps} steps). Where a recipe names
 `tiny-base` (`exopd`, `confidence-router`) or a copy of the student (`opsd`, `opsdc`, `opcd`, `sdft`, `sdpo`), the student as
-it starts is served under that name. A short run says how fast a recipe learns from here as much as how far: a self-teacher
-that only sees what the student knows, or a reward that is rarely given, has little to give in so few steps.
+it starts is served under that name. A short run says how fast a recipe learns from here as much as how far; a reward that is
+rarely given has little to give in so few steps. The pair knows one kind of prompt, so a copy of the student that reads
+another one (their views do) has nothing useful to say: those rows show the machinery at work, not what the methods are worth.
 
 "scores permuted" ({controls} seed of each) deals the teacher's rows or rewards to other places of the same batch: whatever
 such a run learns, it does not learn from the teacher's scores. What a teacher does while rollouts are drawn stays: it still
