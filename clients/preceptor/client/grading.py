@@ -10,7 +10,7 @@ from typing import Any
 from preceptor import wire
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
-from preceptor.types import GradeItem, Verdict
+from preceptor.types import Criterion, GradeItem, Verdict
 from preceptor_proto.v1 import teacher_pb2
 
 Graded = Verdict | PreceptorError
@@ -24,6 +24,7 @@ class GradeOptions:
     grader: str = "verbal"
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     job: str = ""
+    criteria: Sequence[Criterion] = ()  # of grader rubric: the rubric itself, in place of one that the judge makes
 
 
 VERBAL = GradeOptions()
@@ -33,7 +34,11 @@ def grade_request(teacher: str, items: Sequence[GradeItem], options: GradeOption
     """The message of one request."""
     return teacher_pb2.GradeRequest(
         teacher=wire.choice_to_proto(teacher),
-        spec=teacher_pb2.GradeSpec(grader=options.grader, parameters_json=json.dumps(dict(options.parameters), sort_keys=True)),
+        spec=teacher_pb2.GradeSpec(
+            grader=options.grader,
+            parameters_json=json.dumps(dict(options.parameters), sort_keys=True),
+            criteria=[teacher_pb2.Criterion(name=one.name, text=one.text, weight=one.weight) for one in options.criteria],
+        ),
         items=[wire.grade_item_to_proto(item) for item in items],
         job=options.job,
     )

@@ -114,7 +114,8 @@ def _critique(grading: Grading, subject: Subject) -> Asking:
 
 
 def _rubric(grading: Grading, subject: Subject) -> Asking:
-    return _by_criteria(grading, subject, Range(subject.distinct_prompts, subject.prompts), NOTHING)
+    made = NOTHING if "criteria" in _told(grading) else Range(subject.distinct_prompts, subject.prompts)
+    return _by_criteria(grading, subject, made, NOTHING)
 
 
 def _contrast(grading: Grading, subject: Subject) -> Asking:
@@ -126,7 +127,8 @@ def _contrast(grading: Grading, subject: Subject) -> Asking:
 
 def _by_criteria(grading: Grading, subject: Subject, made: Range, shown_bytes: Range) -> Asking:
     """So many rubrics, of the judge's own answers where there is no reference; each is then held to responses."""
-    criteria = float(_told(grading).get("most_criteria", CRITERIA))
+    told = _told(grading)
+    criteria = float(len(told.get("criteria", ())) or told.get("most_criteria", CRITERIA))
     longest = max(REPLY_TOKENS, criteria * (CRITERION_CHARS + PER_CRITERION_CHARS) + ANSWER_CHARS)
     prompt, good, answered = exactly(subject.prompt_bytes), exactly(subject.reference_bytes), Asking(NOTHING, NOTHING, NOTHING)
     if not subject.reference_bytes:

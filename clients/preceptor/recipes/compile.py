@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from preceptor.codec import Grade
 from preceptor.errors import ConfigurationError
@@ -205,5 +206,7 @@ def _grading(needs: Sequence[Needs]) -> Grading | None:
     """One verdict of one grader, whoever reads it."""
     if not needs:
         return None
-    parameters_json = json.dumps(dict(needs[0].grader_parameters), sort_keys=True)
-    return Grading(needs[0].grader, parameters_json, any(one.steps for one in needs))
+    told: dict[str, Any] = dict(needs[0].grader_parameters)
+    if needs[0].criteria:
+        told["criteria"] = [dict(zip(("text", "weight", "name"), one, strict=True)) for one in needs[0].criteria]
+    return Grading(needs[0].grader, json.dumps(told, sort_keys=True), any(one.steps for one in needs))

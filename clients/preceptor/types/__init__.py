@@ -4,7 +4,7 @@
 """
 
 from preceptor.codec import Grade, HiddenDtype, Validity
-from preceptor.types.grades import CriterionVerdict, GradeItem, Verdict
+from preceptor.types.grades import Criterion, CriterionVerdict, GradeItem, Verdict
 from preceptor.types.models import AdapterRef, Capabilities, ModelInfo, ModelRef
 from preceptor.types.rollouts import Behaviour, FinishReason, Provenance, Rollout, RolloutId
 from preceptor.types.scores import CacheTier, Hidden, IdLogprobs, RaggedLogprobs, Receipt, Rows, Scored, TimeSplit
@@ -25,6 +25,7 @@ __all__ = [
     "Behaviour",
     "CacheTier",
     "Capabilities",
+    "Criterion",
     "CriterionVerdict",
     "EngineStatus",
     "FinishReason",

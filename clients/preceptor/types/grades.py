@@ -20,6 +20,15 @@ class GradeItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Criterion:
+    """One thing that a good response does, and how much it counts beside the others."""
+
+    text: str
+    weight: float = 1.0
+    name: str = ""  # what verdicts call it; empty: c1, c2, ... by its place
+
+
+@dataclass(frozen=True, slots=True)
 class CriterionVerdict:
     """What a grader says of one criterion. `score` is None unless `validity` is OK."""
 
@@ -27,6 +36,13 @@ class CriterionVerdict:
     validity: Validity
     score: float | None
     reason: str = ""
+    text: str = ""  # the criterion itself, where a rubric has it
+    weight: float = 0.0  # how much it counts beside the others; 0: nothing is weighed
+
+    @property
+    def criterion(self) -> Criterion:
+        """What it is about, as a request may send it."""
+        return Criterion(self.text, self.weight, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,13 +87,18 @@ def verdict_body(verdict: Verdict) -> dict[str, Any]:
 def _criterion_to_proto(criterion: CriterionVerdict) -> teacher_pb2.CriterionVerdict:
     validity = common_pb2.Validity.Name(criterion.validity)
     return teacher_pb2.CriterionVerdict(
-        name=criterion.name, validity=validity, score=_or_nan(criterion.score), reason=criterion.reason
+        name=criterion.name,
+        validity=validity,
+        score=_or_nan(criterion.score),
+        reason=criterion.reason,
+        text=criterion.text,
+        weight=criterion.weight,
     )
 
 
 def _criterion_from_proto(message: teacher_pb2.CriterionVerdict, field: str) -> CriterionVerdict:
     validity, score = _judged(message.validity, message.score, field, "score")
-    return CriterionVerdict(message.name, validity, score, message.reason)
+    return CriterionVerdict(message.name, validity, score, message.reason, message.text, message.weight)
 
 
 def _steps(message: teacher_pb2.Verdict, field: str) -> tuple[tuple[float, ...], tuple[int, ...]]:

@@ -193,16 +193,20 @@ class GradeItem(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., response: _Optional[str] = ..., reference: _Optional[str] = ..., group: _Optional[str] = ..., unsure_at: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CriterionVerdict(_message.Message):
-    __slots__ = ("name", "validity", "score", "reason")
+    __slots__ = ("name", "validity", "score", "reason", "text", "weight")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALIDITY_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     name: str
     validity: _common_pb2.Validity
     score: float
     reason: str
-    def __init__(self, name: _Optional[str] = ..., validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., score: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+    text: str
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., score: _Optional[float] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("validity", "reward", "criteria", "critique", "step_rewards_f32le", "receipt", "cost_usd", "calls", "prompt_tokens", "completion_tokens", "reason", "step_ends_u32le", "step_rows_u32le")

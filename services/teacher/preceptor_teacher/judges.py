@@ -17,6 +17,7 @@ from preceptor_serving.quotas import Desk
 from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Payer, Spent
 from preceptor_teacher.api.probing import Found
 from preceptor_teacher.graders import Means, build_grader, names_of_graders
+from preceptor_teacher.graders.anomalies import Anomalies
 from preceptor_teacher.graders.watching import Judgements
 from preceptor_teacher.grading import GradingTeacher, graded
 
@@ -45,6 +46,7 @@ class Judge:
         self.spec = spec
         self._found: Found | None = None
         self.judgements = Judgements()
+        self._anomalies = Anomalies(self.judgements)
         self.client = ChatClient(spec.options, spec.options.key(), name=spec.name, desk=desk, book=book)
 
     @property
@@ -78,7 +80,9 @@ class Judge:
         """See `GradingTeacher.grade`."""
         secret = self.client.calls.secret_of(payer.tenant)
         means = Means(partial(self.client.complete, payer=payer), secret, watch=self.judgements)
-        return await graded(build_grader(request.spec, means), request, self._receipt)
+        results = await graded(build_grader(request.spec, means), request, self._receipt)
+        self._anomalies.look(request, results)
+        return results
 
     async def converse(self, messages: Sequence[Message], max_tokens: int | None, payer: Payer) -> ChatReply:
         """What the provider answers to a conversation."""
@@ -118,7 +122,7 @@ class JudgementCollector(Collector):
         self._judges = judges
 
     def collect(self) -> Iterator[Metric]:
-        told = "What graders noticed of their judge: whether repeated questions agree, and which place it names"
+        told = "What was noticed of judges: whether repeated answers agree, which place they name, and odd verdicts"
         family = CounterMetricFamily("preceptor_judgements", told, labels=("teacher", "grader", "what", "outcome"))
         for judge in self._judges:
             for labels, count in sorted(judge.judgements.counts.items()):

@@ -64,6 +64,7 @@ class Needs:
     hidden: bool = False
     grader: str = ""
     grader_parameters: tuple[tuple[str, Any], ...] = ()
+    criteria: tuple[tuple[str, float, str], ...] = ()  # text, weight, name
     steps: bool = False  # the verdict's rewards of steps, and not its own alone
 
 

@@ -178,8 +178,7 @@ def _read_met(text: str, number: str, count: int) -> tuple[bool, ...]:
 
 
 def _judged(criterion: CriterionParams, met: bool) -> CriterionVerdict:
-    """Its reason is the criterion itself, as a request may give it."""
-    return CriterionVerdict(criterion.name, Validity.OK, float(met), criterion.model_dump_json())
+    return CriterionVerdict(criterion.name, Validity.OK, float(met), text=criterion.text, weight=criterion.weight)
 
 
 def _build(params: RubricParams, means: Means) -> Grader:

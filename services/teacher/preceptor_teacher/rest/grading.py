@@ -54,6 +54,11 @@ class CriterionAnswer(Body):
     validity: str
     score: float | None
     reason: str
+    text: str
+    """The criterion itself, where a rubric has it."""
+
+    weight: float
+    """How much it counts beside the others; 0: nothing is weighed."""
 
 
 class VerdictAnswer(Body):

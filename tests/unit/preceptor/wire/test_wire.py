@@ -172,7 +172,7 @@ def verdict() -> Verdict:
         completion_tokens=20,
         receipt=None,
         criteria=(
-            CriterionVerdict("correct", Validity.OK, 1.0, "it is 1483"),
+            CriterionVerdict("correct", Validity.OK, 1.0, "it is 1483", "It is right.", 3.0),
             CriterionVerdict("clear", Validity.MISSING_PROVIDER, None, "no number"),
         ),
         step_rewards=(0.5, -1.0, 0.0),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -158,13 +157,16 @@ async def test_a_rubric_is_paid_once_a_prompt_and_critiques_come_through_both_do
         assert (whole.reward, part.reward) == (1.0, 0.5)
         assert [one.score for one in part.criteria] == [1.0, 1.0, 0.0, 0.0]
         assert whole.calls + part.calls == provider.provider.seen["chat"] == 4  # an answer, a rubric, two verifications
-        given = [{**json.loads(one.reason), "weight": 1 + 2 * (n == 3)} for n, one in enumerate(part.criteria)]
+        edited_to = [replace(one.criterion, weight=1 + 2 * (n == 3)) for n, one in enumerate(part.criteria)]
+        given = [asdict(one) for one in edited_to]
+        [imported] = await grade(house, half, options=GradeOptions("rubric", criteria=edited_to))
         body = {"teacher": "judge", "items": [asdict(half)], "grader": "rubric", "parameters": {"criteria": given}}
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", timeout=30) as http:
             [edited] = (await http.post("/v1/grade", json=body)).json()["results"]
             body = {"teacher": "judge", "items": [asdict(half)], "grader": "critique"}
             [told] = (await http.post("/v1/grade", json=body)).json()["results"]
-        assert edited["verdict"]["reward"] == pytest.approx(1 / 3)
+        assert edited["verdict"]["reward"] == imported.reward == pytest.approx(1 / 3)
+        assert [{key: one[key] for key in ("text", "weight", "name")} for one in edited["verdict"]["criteria"]] == given
         assert (told["verdict"]["reward"], told["verdict"]["critique"]) == (5.0, f"Word 3 should be {FIRST.worked.split()[2]}.")
         [same] = await grade(house, half, options=GradeOptions("critique"))
         assert (same.critique, same.calls) == (told["verdict"]["critique"], 0)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from preceptor.errors import InvalidArgument
-from preceptor.types import GradeItem, Validity
+from preceptor.recipes import compile_recipe, recipe_from
+from preceptor.recipes.strict_yaml import read_yaml
+from preceptor.types import Criterion, GradeItem, Validity
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_teacher.graders import Means, build_grader
 from preceptor_teacher.graders.asking import question_of
@@ -30,12 +32,18 @@ def rubric(judge: Judge, **params: Any) -> Rubric:
     return Rubric(RubricParams(**params), judge, b"secret")
 
 
+def one_by_one(spec: teacher_pb2.GradeSpec, judge: Judge) -> Rubric:
+    made = build_grader(spec, Means(judge))
+    assert isinstance(made, Rubric)
+    return made
+
+
 @pytest.mark.parametrize(("met", "reward"), [([True, False], 0.75), ([True, True], 1.0), ([False, False], 0.0)])
 async def test_the_reward_is_the_weight_that_is_met_and_each_criterion_can_be_read(met, reward):
     verdict = await rubric(Judge("834", answers(criteria=MADE), answers(met=met))).grade(ITEM)
     assert (verdict.validity, verdict.reward, verdict.calls, verdict.tokens) == (Validity.OK, reward, 3, 30)
     assert [(one.name, one.score) for one in verdict.criteria] == [("c1", float(met[0])), ("c2", float(met[1]))]
-    sent_back = [json.loads(one.reason) for one in verdict.criteria]
+    sent_back = [asdict(one.criterion) for one in verdict.criteria]
     again = await rubric(Judge(answers(met=met)), criteria=sent_back).grade(ITEM)
     assert (again.reward, again.criteria, again.calls) == (reward, verdict.criteria, 1)
     scaled = [{**one, "weight": 5e4 * one["weight"]} for one in sent_back]
@@ -92,8 +100,23 @@ async def test_refused_and_cut_off_answers_of_its_own_are_no_reference(fields):
 async def test_criteria_of_the_message_are_those_of_the_parameters():
     given = [teacher_pb2.Criterion(name="right", text="It is 834.", weight=3), teacher_pb2.Criterion(text="b", weight=1)]
     spec = teacher_pb2.GradeSpec(grader="rubric", criteria=given)
-    verdict = await build_grader(spec, Means(Judge(answers(met=[True, False])))).grade(ITEM)
+    verdict = await one_by_one(spec, Judge(answers(met=[True, False]))).grade(ITEM)
     assert (verdict.reward, [one.name for one in verdict.criteria]) == (0.75, ["right", "c2"])
+
+
+async def test_criteria_of_a_recipe_reach_the_judge_and_no_rubric_is_made():
+    raw = read_yaml(Path("recipes/tiny-verbal.yaml"))
+    raw["terms"][0]["signal"]["params"] = {"grader": "rubric", "criteria": [{"text": "It is 834.", "weight": 3}, {"text": "b"}]}
+    grading = compile_recipe(recipe_from(raw)).teachers["judge"].grading
+    assert grading is not None
+    spec = teacher_pb2.GradeSpec(grader=grading.grader, parameters_json=grading.parameters_json)
+    judge = Judge(answers(met=[True, False]))
+    verdict = await one_by_one(spec, judge).grade(ITEM)
+    assert [one.criterion for one in verdict.criteria] == [Criterion("It is 834.", 3.0, "c1"), Criterion("b", 1.0, "c2")]
+    assert (verdict.reward, verdict.calls) == (0.75, 1)
+    raw["terms"][0]["signal"]["params"]["grader"] = "verbal"
+    with pytest.raises(InvalidArgument, match="criteria belong to grader rubric"):
+        compile_recipe(recipe_from(raw))
 
 
 @pytest.mark.parametrize(
