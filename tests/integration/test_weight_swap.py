@@ -9,7 +9,7 @@ import pytest
 from tests.integration.test_rollout_service import rollout_process
 from tests.support.swapping import STEPS, assert_recomputed, publish, swapped_under_load
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 async def test_no_rollout_fails_and_every_token_is_its_versions_own(tmp_path: Path) -> None:

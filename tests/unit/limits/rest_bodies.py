@@ -76,7 +76,8 @@ def _ids(plane: bytes) -> list[int]:
 
 def _grade_body(request: teacher_pb2.GradeRequest) -> dict[str, Any]:
     spec = request.spec
-    items = [{name: getattr(item, name) for name in ("prompt", "response", "reference", "group")} for item in request.items]
+    names = ("prompt", "response", "reference", "group")
+    items = [{name: getattr(one, name) for name in names} | {"unsure_at": list(one.unsure_at)} for one in request.items]
     body: dict[str, Any] = {"items": items, "grader": spec.grader, "job": request.job}
     if len(spec.parameters_json) > 2:  # of which {"x":"..."} leaves eight for the quotes and the name
         body["parameters"] = {"x": "a" * (len(spec.parameters_json) - len('{"x": ""}'))}

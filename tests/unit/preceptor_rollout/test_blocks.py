@@ -113,6 +113,7 @@ def test_a_block_draws_what_one_at_a_time_draws(block: int, fields: dict[str, An
     assert {who for rows in one.values() for *_, who in rows} == {Provenance.ACCEPTED, Provenance.REPLACED}
 
 
+@pytest.mark.slow
 def test_responses_in_blocks_follow_the_exact_distribution() -> None:
     found = grown(2, DRAWS, House())
     counts = dict.fromkeys(itertools.chain(*(responses(prompt) for prompt in PROMPTS)), 0)

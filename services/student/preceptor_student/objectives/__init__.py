@@ -17,6 +17,7 @@ from preceptor_student.objectives import (
     entropy,
     entropy_gated_kl,
     entropy_or,
+    environment,
     exponential,
     f_divergence,
     factor_within,
@@ -82,7 +83,7 @@ SIGNALS: dict[str, Callable[[ItemScores, Any], Signal]] = {
     "sampled": sampled.read,
     "entropy": entropy.read,
     "reward": reward.read,
-    "environment": reward.read,
+    "environment": environment.read,
     "step_reward": step_reward.read,
 }
 """Signal name -> what it makes of a teacher's columns."""

@@ -1,4 +1,4 @@
-"""A grader's verdict on the whole sequence, or what its environment gave."""
+"""A grader's verdict on the whole sequence."""
 
 import math
 
