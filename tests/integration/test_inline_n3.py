@@ -31,7 +31,7 @@ def test_the_first_steps_are_those_of_the_reference_loop(tmp_path: Path, recipe:
     assert found.weights <= BAR
     within = [BAR, *(max(BAR, 2 * one) for one in rounding(recipe, tmp_path)[1:])] if recipe in AMPLIFIED else [BAR] * STEPS
     assert all(one <= bound for one, bound in zip(found.grad_norms, within, strict=True))
-    assert found.moved > 10 * BAR
+    assert found.moved > 5 * BAR, "nothing moved: at a rate of 3e-5 three steps move 9e-5"
 
 
 def test_every_shipped_recipe_has_a_loop_and_its_figures_on_the_page() -> None:
