@@ -212,6 +212,21 @@ def where_it_failed(here: World, of: Callable[[Row], Tensor]) -> Tensor:
     return total
 
 
+def preferred(here: World, beta: float) -> Tensor:
+    """Groups of two, graded: how far the better one is ahead of the other, against the start's weights. A tie teaches nothing."""
+
+    def margin(tokens: Tokens) -> Tensor:
+        return here.log_prob(tokens) - here.log_prob(tokens, here.teachers["start"])
+
+    total = torch.zeros((), dtype=torch.float64)
+    every = list(drawn(here))
+    for first, second in ((a, b) for a in every for b in every):
+        if reward(first[0]) > reward(second[0]):  # the same two the other way round are as likely
+            ahead = beta * (margin(first[0]) - margin(second[0]))
+            total = total - 2 * first[1] * second[1] * torch.nn.functional.logsigmoid(ahead)
+    return total
+
+
 def within_a_fifth(ratio: float, advantage: float) -> float:
     """The clipped surrogate: nothing more is paid for what already went too far."""
     too_far = ratio > 1.2 if advantage > 0 else ratio < 0.8
@@ -245,6 +260,7 @@ EXPECTED: dict[str, Expected] = {
     "opsd": lambda here: mean_of_rows(here, lambda row: row.divergence(JSD, "self")),
     "opsdc": lambda here: mean_of_rows(here, by_itself),
     "ovd": lambda here: against_the_group(here, 1e-4, within_a_fifth),
+    "preference-judge": lambda here: preferred(here, 0.3),
     "prefix-opd": lambda here: mean_of_rows(here, k1, rows=FIRST),
     "ropd": lambda here: against_the_group(here, None, within_a_fifth),
     "rubric-kl": lambda here: against_the_group(here, None, whole) + 0.1 * mean_of_rows(here, reverse),

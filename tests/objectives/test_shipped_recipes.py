@@ -71,6 +71,7 @@ PARTS: dict[str, Callable[[Values], None]] = {
     "nitrobrew": with_slots(signal="support"),
     "off-policy-kd": with_slots(objective="nll", teacher=None, signal=None),
     "omniopd": judged_whole,
+    "preference-judge": with_slots(objective={"op": "bradley_terry", "params": {"beta": 0.3}}, teacher=None, signal=None),
     "opsd": with_slots(objective="reverse_kl"),
     "sdft": with_slots(token_weights=[]),
     "tiny-forward-kl": with_slots(objective="reverse_kl"),
