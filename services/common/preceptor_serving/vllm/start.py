@@ -38,6 +38,9 @@ def start_core(options: VllmEngineOptions, extension: str) -> EngineCore:
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # where it is unset, vLLM goes down to one thread
     torch.set_num_threads(options.threads)
     config = _config(options, extension)
+    if current_platform.is_cpu() and config.model_config.enforce_eager:
+        # Pieces of vLLM are compiled all the same, by a g++ that need not be there and that reads no path with a space.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     return EngineCore(config, Executor.get_class(config), log_stats=False)
 
 
