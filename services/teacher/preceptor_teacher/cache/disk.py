@@ -141,7 +141,7 @@ class DiskTier:
     def _write(self, batch: list[tuple[bytes, bytes]], read: set[bytes], rotten: set[bytes], limit_bytes: int) -> None:
         with self._env.begin(write=True) as txn:
             clock = Clock(txn, self._tables)
-            clock.mark(read)
+            clock.mark(sorted(read))  # the same pages whatever the order of a set
             for key, value in batch:
                 if key in rotten or txn.get(key, db=self._tables.numbers) is None:
                     size = footprint(len(value) + DIGEST_BYTES)
