@@ -69,7 +69,7 @@ class World:
     def log_prob(self, tokens: Tokens, logits: Tensor | None = None) -> Tensor:
         """Of the whole response."""
         rows = self.rows(self.student if logits is None else logits, tokens)
-        return rows.gather(1, torch.tensor(tokens, device=rows.device)[:, None]).sum()
+        return rows.gather(1, torch.tensor(tokens).to(rows.device)[:, None]).sum()
 
     def sequences(self) -> Iterator[tuple[Tokens, float]]:
         """Every response and its probability when it is drawn."""

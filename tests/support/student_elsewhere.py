@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from preceptor.recipes.strict_yaml import read_yaml
 from preceptor_proto.v1 import student_pb2
 from preceptor_serving.durable import make_folder
+from preceptor_serving.models.device import KINDS
 from tests.objectives.test_shipped_recipes import FILES, slope
 from tests.support.pretend_device import NAME, Pretending
 from tests.unit.preceptor_student import stepping
@@ -62,6 +63,7 @@ def make(folder: Path) -> Path:
 
 def main() -> None:
     root = Path(sys.argv[1])
+    KINDS.add(NAME)
     with Pretending(), sdpa_kernel(SDPBackend.MATH):
         runs = {name: difference(make(root / name), changes) for name, changes in RUNS.items()}
         values = {name: read_yaml(path) for name, path in FILES.items()}

@@ -178,6 +178,10 @@ class StudentEngine:
                 except StopIteration as finished:
                     applied, repeated = finished.value
                     break
+                except Exception:
+                    if run.is_torn:
+                        self._close(header.run)
+                    raise
                 yield b""
                 if self._runs.get(header.run) is not run:
                     raise Fenced(f"run {header.run!r} was opened again while this step was computed", field="epoch")

@@ -25,6 +25,7 @@ class Updater:
             list(masters.named.values()), lr=0.0, betas=config.betas, eps=config.epsilon, weight_decay=config.weight_decay,
             foreach=False,
         )  # fmt: skip
+        self.is_halfway = False  # some weights have moved and others not: whoever finds it so after an error drops them all
 
     def rate_at(self, step: int) -> float:
         """The ramp's value at the step, times the warm-up."""
@@ -49,8 +50,10 @@ class Updater:
             )
         for group in self._adamw.param_groups:
             group["lr"] = self.rate_at(step)
+        self.is_halfway = True
         self._adamw.step()
         self._masters.write_back()
+        self.is_halfway = False
         return norm
 
     def state(self) -> dict[str, Tensor]:

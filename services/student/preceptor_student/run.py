@@ -58,6 +58,11 @@ class Run:
         return not self._busy and self._history.last.step == self.folder.head.durable_step
 
     @property
+    def is_torn(self) -> bool:
+        """Whether a step ended between two weights: what is in memory is of no step."""
+        return self.trainer.updater.is_halfway
+
+    @property
     def applied(self) -> Applied:
         return self._history.last
 

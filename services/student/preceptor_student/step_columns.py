@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,6 @@ def steps_of(part: student_pb2.TeacherScores, rows: int, where: str) -> tuple[ND
     return np.append(rewards_s, np.float32(np.nan))[step_r], step_r.astype(np.int64)
 
 
-def _refuse(where: str, value: str, limit: str) -> None:
+def _refuse(where: str, value: str, limit: str) -> NoReturn:
     field = f"{where}.step_rows_u32le"
     raise InvalidArgument(f"{field}: {value}, not rewards of steps", field=field, value=value, limit=limit)

@@ -53,7 +53,7 @@ class Trainer:
     def step(self, objective: ObjectiveSpec, step: int, micro_batches: Sequence[bytes]) -> Generator[None, None, Outcome]:
         """One update from serialised micro-batches; pauses after each."""
         batches = [self._items(raw, f"micro_batches[{index}]") for index, raw in enumerate(micro_batches)]
-        with _fitting(batches, self.model.device):
+        with self._fitting(batches):
             outcome = yield from update(self.policy, self.updater, objective, step, batches, self._heads.get, self._share)
         self.averages.follow()
         return outcome
@@ -61,7 +61,7 @@ class Trainer:
     def evaluate(self, objective: ObjectiveSpec, step: int, batch: bytes) -> Outcome:
         """The loss of a step on a serialised micro-batch, as the weights are."""
         items = self._items(batch, "batch")
-        with _fitting([items], self.model.device):
+        with self._fitting([items]):
             outcome = evaluate(self.policy, objective, step, items, self._heads.get, self._share)
         self._share.settle(self.model)
         return outcome
@@ -110,6 +110,28 @@ class Trainer:
         self.updater.restore(optimizer_state)
         self.averages.restore(averages)
 
+    @contextmanager
+    def _fitting(self, batches: Sequence[Sequence[Item]]) -> Iterator[None]:
+        """`TooLarge` where the device has no memory for the work. Nothing has moved then, unless the optimiser is halfway."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._too_large(batches) from error
+
+    def _too_large(self, batches: Sequence[Sequence[Item]]) -> TooLarge:
+        device = self.model.device
+        if self.updater.is_halfway:
+            told = "the optimiser", "the run was closed: open it again, and it goes on from its durable step"
+        else:
+            told = "a micro-batch", "lower schedule.micro_batch_tokens, train in bf16 or an adapter, or open fewer runs at once"
+        tokens = max((sum(len(item.ids) for item in batch) for batch in batches), default=0)
+        return TooLarge(
+            f"{told[0]} takes more memory than {device} has free", field="micro_batches", value=f"{tokens} tokens",
+            limit=f"the free memory of {device}", hint=told[1],
+        )  # fmt: skip
+
     def _items(self, raw: bytes, where: str) -> list[Item]:
         return items_of(student_pb2.MicroBatch.FromString(raw), self.head_rows, where)
 
@@ -117,22 +139,6 @@ class Trainer:
         """None of a frozen base's: nothing of it is kept."""
         kept = {} if self.is_adapter else self.model.state_dict(keep_vars=True)
         return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}
-
-
-@contextmanager
-def _fitting(batches: Sequence[Sequence[Item]], device: torch.device) -> Iterator[None]:
-    """`TooLarge` where the device has no memory for the work; the weights are those before it."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        tokens = max((sum(len(item.ids) for item in batch) for batch in batches), default=0)
-        raise TooLarge(
-            f"a micro-batch takes more memory than {device} has free", field="micro_batches", value=f"{tokens} tokens",
-            limit=f"the free memory of {device}",
-            hint="lower schedule.micro_batch_tokens, train in bf16 or an adapter, or open fewer runs at once",
-        ) from error  # fmt: skip
 
 
 def _joined(folder: Path, name: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from preceptor.types import CacheTier, GradeItem, ModelInfo, Receipt, Verdict
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_teacher.api import Payer
 from preceptor_teacher.graders import Grader, GroupGrader
+from preceptor_teacher.graders.asking import free_of_cost
 from preceptor_teacher.graders.watching import Judgements
 
 ReceiptOf = Callable[[Verdict, float], Receipt]
@@ -123,8 +124,7 @@ def _repeated(verdict: Verdict) -> Verdict:
     receipt = verdict.receipt and replace(
         verdict.receipt, tokens_computed=0, tokens_reused=verdict.tokens, cache=CacheTier.MEMORY
     )
-    cost = None if verdict.cost_usd is None else 0.0
-    return replace(verdict, calls=0, prompt_tokens=0, completion_tokens=0, cost_usd=cost, receipt=receipt)
+    return replace(free_of_cost(verdict), receipt=receipt)
 
 
 def judge_of(judges: Iterable[GradingTeacher], name: str) -> GradingTeacher | None:

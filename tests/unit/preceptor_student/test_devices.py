@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from preceptor.errors import ConfigurationError, TooLarge
+from preceptor.errors import ConfigurationError, NotFound, TooLarge
 from preceptor.recipes.load import validate
 from preceptor_student import trainer
 from preceptor_student.engine import Options
@@ -32,13 +32,11 @@ def test_every_recipe_and_every_kind_of_run_trains_elsewhere_as_on_the_cpu(tmp_p
     assert {name: off for name, off in apart["runs"].items() if off > (0.05 if name == "bf16" else 1e-5)} == {}
 
 
-@pytest.mark.parametrize(
-    ("device", "said"), [("tpu", "no such kind"), ("cuda:-2", "no such kind"), ("cuda", "sees 0 CUDA devices")]
-)
-def test_a_device_that_is_not_there_is_told_by_name(tmp_path: Path, device: str, said: str) -> None:
+@pytest.mark.parametrize("device", ["tpu", "meta", "cuda:-2", "cuda"])
+def test_a_device_that_is_not_there_is_told_by_name(tmp_path: Path, device: str) -> None:
     if torch.cuda.is_available() and device == "cuda":
         pytest.skip("there is one")
-    with pytest.raises(ConfigurationError, match=said) as refused:
+    with pytest.raises(ConfigurationError, match="sees 0 CUDA devices" if device == "cuda" else "do not run on such") as refused:
         stepping.engine(tmp_path, device=device)
     assert (refused.value.field, refused.value.value) == ("device", device)
 
@@ -52,6 +50,27 @@ def test_ranks_take_no_gpu() -> None:
 def test_a_run_says_where_it_trains(tmp_path: Path) -> None:
     student, _ = opened(tmp_path)
     assert student.status("r").device == "cpu"
+
+
+def test_an_optimiser_that_runs_out_halfway_closes_the_run_and_its_durable_step_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, epoch = opened(tmp_path)
+    before = stepping.weights_of(student)
+    adamw = student._runs["r"].trainer.updater._adamw
+
+    def torn() -> None:
+        with torch.no_grad():
+            adamw.param_groups[0]["params"][0].add_(1.0)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(adamw, "step", torn)
+    with pytest.raises(TooLarge, match="the optimiser takes more memory"):
+        stepping.take_step(student, stepping.recipe(), made_batches(1), epoch, 1)
+    with pytest.raises(NotFound, match="not open here"):
+        stepping.take_step(student, stepping.recipe(), made_batches(1), epoch, 1)
+    stepping.open_run(student, stepping.recipe())
+    assert same(stepping.weights_of(student), before)
 
 
 def test_a_micro_batch_that_does_not_fit_is_told_by_its_tokens_and_moves_nothing(

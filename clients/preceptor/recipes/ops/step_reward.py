@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preceptor.recipes.ops.reward import RewardParams
+from preceptor.recipes.ops.reward import needs as of_reward
 from preceptor.recipes.ops.spec import Kind, Needs, OpSpec
 
 
@@ -11,7 +14,7 @@ class StepRewardParams(RewardParams):
 
 
 def needs(params: StepRewardParams) -> Needs:
-    return Needs(grader=params.grader, grader_parameters=tuple(sorted(params.parameters.items())), steps=True)
+    return replace(of_reward(params), steps=True)
 
 
 SPEC = OpSpec(

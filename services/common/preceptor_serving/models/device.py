@@ -9,14 +9,14 @@ from preceptor.errors import ConfigurationError
 # Without an accelerator torch tells it by text only, and so do the libraries that it calls.
 SAID_BY_LIBRARIES = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 LIMIT = "cpu, cuda, cuda:1, ..."
+KINDS = {"cpu", "cuda"}
 
 
 def usable_device(name: str) -> torch.device:
     """The device of that name; `ConfigurationError` where there is none."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigurationError("there is no such kind of device", field="device", value=name, limit=LIMIT) from None
+    device = _parsed(name)
+    if device is None or device.type not in KINDS:
+        raise ConfigurationError("models do not run on such a device", field="device", value=name, limit=LIMIT)
     if device.type != "cuda":
         return device
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -26,6 +26,13 @@ def usable_device(name: str) -> torch.device:
             hint="look at CUDA_VISIBLE_DEVICES; `python -m torch.utils.collect_env` tells driver and build of torch",
         )  # fmt: skip
     return device
+
+
+def _parsed(name: str) -> torch.device | None:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

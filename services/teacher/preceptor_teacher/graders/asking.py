@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from preceptor.types import CriterionVerdict, Validity, Verdict
@@ -131,3 +131,8 @@ def verdict_at(
         step_ends=tuple(step.end_byte for step in steps),
         cost_usd=spent.cost_usd,
     )
+
+
+def free_of_cost(verdict: Verdict) -> Verdict:
+    """The same, paid for elsewhere."""
+    return replace(verdict, calls=0, prompt_tokens=0, completion_tokens=0, cost_usd=None if verdict.cost_usd is None else 0.0)

@@ -8,8 +8,7 @@ in the same words as far as they do, and that is paid once.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from statistics import fmean
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preceptor.types import GradeItem, Validity, Verdict
 from preceptor_teacher.graders.asking import Inquiry, Spent, Step, answer_to, missing, verdict_at
 from preceptor_teacher.graders.cutting import bytes_to, unit_ends
+from preceptor_teacher.graders.groups import all_of
 from preceptor_teacher.graders.likeness import shared_runs, shared_words
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
 from preceptor_teacher.graders.verbal import texts_of
@@ -63,7 +63,7 @@ class Chunks:
         """MISSING where no continuation at all could be read. What was paid before a failure is remembered, so it ends last."""
         spent, cuts = Spent(), cuts_of(item.response, self.params.chunk_words)
         audited = audited_of(item, cuts, self.params.most_chunks)
-        found = await _all([self._audit(item, *cuts[place], spent) for place in audited])
+        found = await all_of(*(self._audit(item, *cuts[place], spent) for place in audited))
         rewards = dict(zip(audited, found, strict=True))
         known = [reward for reward in found if not isnan(reward)]
         if not known:
@@ -75,7 +75,7 @@ class Chunks:
     async def _audit(self, item: GradeItem, start: int, end: int, spent: Spent) -> float:
         """The reward of one chunk; NaN where no continuation could be read."""
         samples = range(self.params.continuations)
-        found = await _all([self._likeness(item, start, end, sample, spent) for sample in samples])
+        found = await all_of(*(self._likeness(item, start, end, sample, spent) for sample in samples))
         known = [one for one in found if not isnan(one)]
         return fmean(known) if known else nan
 
@@ -149,15 +149,6 @@ def _read_continuation(reply: str, number: str) -> str:
     if not isinstance(text, str) or len(text) > MOST_TEXT_CHARS:
         raise NoVerdict(f"the continuation is not a text of at most {MOST_TEXT_CHARS} characters")
     return text.encode("utf-8", errors="replace").decode()
-
-
-async def _all(parts: Sequence[Awaitable[float]]) -> list[float]:
-    """All of them, also where one fails: its error is raised when nothing is under way any more."""
-    found = await asyncio.gather(*parts, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in found if not isinstance(one, BaseException)]
 
 
 def _build(params: ChunksParams, means: Means) -> Grader:

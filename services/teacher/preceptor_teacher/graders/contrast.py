@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from preceptor.types import GradeItem, Verdict
-from preceptor_teacher.graders.asking import Spent, missing
+from preceptor_teacher.graders.asking import Spent, free_of_cost, missing
 from preceptor_teacher.graders.groups import all_of, group_of
 from preceptor_teacher.graders.protocol import GraderSpec, GroupGrader, Means
 from preceptor_teacher.graders.rubric import MOST_CRITERIA, Rubric, RubricParams, named
@@ -56,11 +56,6 @@ class Contrast:
         found = await all_of(*(self.rubric.held_to(named(made), *one) for one in zip(held, costs, strict=True)))
         firsts = group.firsts()
         return [found[text] if first else free_of_cost(found[text]) for text, first in zip(group.places, firsts, strict=True)]
-
-
-def free_of_cost(verdict: Verdict) -> Verdict:
-    """The same, paid for elsewhere."""
-    return replace(verdict, calls=0, prompt_tokens=0, completion_tokens=0, cost_usd=None if verdict.cost_usd is None else 0.0)
 
 
 def _build(params: ContrastParams, means: Means) -> GroupGrader:

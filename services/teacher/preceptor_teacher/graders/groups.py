@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,11 +22,6 @@ class Group:
     reference: str
     texts: tuple[str, ...]  # different ones, in the order in which they first come
     places: tuple[int, ...]  # of each item: its text
-
-    @property
-    def copies(self) -> Counter[int]:
-        """How many items have each text."""
-        return Counter(self.places)
 
     def labelled(self, **texts: str) -> dict[str, str]:
         """What strangers wrote, by label: the prompt, the reference where there is one, and these."""
