@@ -19,7 +19,9 @@ from preceptor_teacher.service import TeacherService
 
 ROOT = Path(__file__).parents[2]
 HOME = Path(".venv-verl")
-PINNED = ("verl==0.9.1", "torch==2.13.0", "transformers==5.10.4", "tensordict==0.10.0", "ray==2.60.0", "--editable", ".")
+VERL = ("verl==0.9.1", "torch==2.13.0", "transformers==5.10.4", "tensordict==0.10.0", "ray==2.60.0")
+UNDECLARED = ("cachetools==8.0.2", "fastapi==0.165.0", "uvicorn==0.54.0")  # verl imports them and names them nowhere
+PINNED = (*VERL, *UNDECLARED, "--editable", ".")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 ENTRIES = ("teacher_model", "first", "second")
 
