@@ -198,6 +198,10 @@ learning-table: install ## What every recipe learns on the bundled pair, over se
 black-box-table: install ## What recipes with a judge learn on the bundled pair, what they ask, and three controls; goes on where it stopped
 	OMP_NUM_THREADS=1 $(RUN) benchmarks.black_box_table --page docs/black-box-table.md $(BLACK_BOX_ARGS)
 
+.PHONY: turns-table
+turns-table: install ## What the bundled student learns over several turns, from a teacher and from a reward, with controls; goes on where it stopped
+	OMP_NUM_THREADS=1 $(RUN) benchmarks.turns_table --page docs/turns-table.md $(TURNS_ARGS)
+
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code
 	$(BIN)/python scripts/write_docs.py

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class Enough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PairTable:
-    """What is run and where. `text` is the page around the table, `facts` what it says beside what every page does."""
+    """What is run and where. `text` is the page around the table, `facts` what it says beside what every page does; `services`
+    are further settings of the inline services."""
 
     folder: Path
     asked: Comparison
@@ -41,6 +42,7 @@ class PairTable:
     header: Sequence[str] = HEADER
     rows: Callable[[Sequence[Outcome]], Sequence[Sequence[str]]] = rows_of
     facts: Callable[[Sequence[Outcome]], Mapping[str, object]] = lambda _: {}
+    services: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def read(self) -> list[Outcome]:
         """What is done so far."""
@@ -52,7 +54,7 @@ class PairTable:
     async def measure(self, pair: Pair, teachers_file: Path, for_s: float) -> list[Outcome]:
         """Runs what is not done yet, for so long."""
         _remember(commit(), self.folder)
-        environ = environment(pair, teachers_file)
+        environ = {**environment(pair, teachers_file), **self.services}
         settings = ClientSettings(writers=f"{TEACHER_NAME}={pair.teacher}")
         until_s = time.monotonic() + for_s
         last: list[Outcome] = []

@@ -13,11 +13,15 @@ VOCAB_SIZE = FIRST_BYTE_ID + 256
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
-    "{% if message.role == 'assistant' %}<|assistant|>{{ message.content }}{{ eos_token }}"
+    "{% if message.role == 'assistant' %}"
+    "{% if loop.first or loop.previtem.role != 'tool' %}<|assistant|>{% endif %}{{ message.content }}"
+    "{% if loop.last or loop.nextitem.role != 'tool' %}{{ eos_token }}{% endif %}"
+    "{% elif message.role == 'tool' %}{{ message.content }}"
     "{% else %}<|user|>{{ message.content }}{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% if add_generation_prompt and messages[-1].role != 'tool' %}<|assistant|>{% endif %}"
 )
+"""What a tool says stands within the reply, which goes on behind it."""
 
 
 def _byte_alphabet() -> list[str]:

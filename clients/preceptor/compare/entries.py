@@ -65,7 +65,7 @@ class Entry:
 def entries_of(asked: Comparison) -> Iterator[Entry]:
     """Seed by seed, so that a comparison that is stopped has every recipe under its first seeds.
 
-    A recipe whose terms read no teacher has no scores that could be permuted: it gets no control.
+    A recipe whose terms read neither a teacher nor an environment has no scores that could be permuted: it gets no control.
     """
     names = [recipe.stem for recipe in asked.recipes]
     if double := sorted({name for name in names if names.count(name) > 1}):
@@ -76,5 +76,10 @@ def entries_of(asked: Comparison) -> Iterator[Entry]:
         for recipe in asked.recipes:
             plain = Entry(recipe, seed, overrides=(*asked.overrides, *asked.own.get(recipe, ())))
             yield plain
-            if seed < asked.control_seeds and any(plan.want or plan.grading for plan in plain.plan().compiled.teachers.values()):
+            if seed < asked.control_seeds and _reads_scores(plain.plan()):
                 yield replace(plain, control="permute_scores")
+
+
+def _reads_scores(plan: RunPlan) -> bool:
+    taught = any(teacher.want or teacher.grading for teacher in plan.compiled.teachers.values())
+    return taught or any(source.environment for source in plan.compiled.sources.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import black_box_table, learning_table, pair_table
+from benchmarks import black_box_table, learning_table, pair_table, turns_table
 from benchmarks.pair_table import ROOT, PairTable, environment
 from preceptor.compare import Comparison, Outcome, entries_of
 from preceptor.demo.pair import Pair
@@ -53,7 +53,7 @@ def test_the_services_are_told_of_the_pair_and_of_nothing_else_of_the_caller(tmp
     assert {name for name in told if name.endswith("_MODEL")} == {"PRECEPTOR_ROLLOUT_MODEL", "PRECEPTOR_STUDENT_MODEL"}
 
 
-@pytest.mark.parametrize("text", [learning_table.TEXT, black_box_table.TEXT], ids=["learning", "black-box"])
+@pytest.mark.parametrize("text", [learning_table.TEXT, black_box_table.TEXT, turns_table.TEXT], ids=["learning", "black-box", "turns"])
 def test_the_text_of_each_page_has_places_for_its_facts_alone(table: PairTable, text: str) -> None:
     facts = {**black_box_table.facts([]), "steps": learning_table.STEPS}
     whole = replace(table, text=text, facts=lambda _: facts)

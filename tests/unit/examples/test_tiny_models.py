@@ -52,6 +52,15 @@ def test_the_chat_template_opens_a_reply_as_training_did(tokenizer):
     assert tokenizer.apply_chat_template(answered, return_dict=False) == [*ids, *text_ids("834"), EOS_ID]
 
 
+def test_what_a_tool_says_stands_within_the_reply(tokenizer):
+    told = [{"role": "user", "content": "478+356"}, {"role": "assistant", "content": "8+6+0="}, {"role": "tool", "content": "1"}]
+    ids = [*prompt_ids("478+356"), *text_ids("8+6+0=1")]
+    assert tokenizer.apply_chat_template(told, add_generation_prompt=True, return_dict=False) == ids
+    gone_on = [*told, {"role": "assistant", "content": "4 834"}, {"role": "user", "content": "1+2"}]
+    whole = [*ids, *text_ids("4 834"), EOS_ID, *prompt_ids("1+2")[1:]]
+    assert tokenizer.apply_chat_template(gone_on, add_generation_prompt=True, return_dict=False) == whole
+
+
 def test_the_pair_is_small_and_of_two_widths():
     assert sum(path.stat().st_size for folder in MODEL_DIRS.values() for path in folder.iterdir()) < LIMIT_BYTES
     configs = {name: json.loads((MODEL_DIRS[name] / "config.json").read_text()) for name in NAMES}

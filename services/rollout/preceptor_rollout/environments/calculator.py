@@ -12,6 +12,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,8 @@ from preceptor_rollout.environments.base import Answer
 MOST_CHARS = 256
 MOST_BITS = 4096  # of a value: products of products grow without bounds
 WHOLE_NUMBERS = re.compile(r"[0-9+*()-]+")
+PARSER = Lock()
+"""CPython 3.11 counts the depth of all trees in one place: two threads that parse at once fail each other with a SystemError."""
 OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -68,7 +71,8 @@ def value_of(expression: str) -> int | None:
     if len(expression) > MOST_CHARS or not WHOLE_NUMBERS.fullmatch(expression):
         return None
     try:
-        tree = ast.parse(expression, mode="eval").body
+        with PARSER:
+            tree = ast.parse(expression, mode="eval").body
         return _value(tree) if isinstance(tree, ast.BinOp) else None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

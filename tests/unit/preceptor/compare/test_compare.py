@@ -32,6 +32,8 @@ from preceptor.learner import Control, Ports
 from preceptor.report.compare import CompareReport, render_compare
 from tests.unit.preceptor.learner.world import PATIENCE, World, recipe
 
+ROOT = Path(__file__).parents[4]
+
 
 def outcome(name: str, seed: int, after: float, control: Control = "none", failure: str = "") -> Outcome:
     entry = Entry(Path(f"{name}.yaml"), seed, control)
@@ -119,6 +121,14 @@ def test_every_recipe_runs_under_every_seed_and_its_control_beside_it(recipes: l
     assert fewer == [*seed_0, "one.seed-1", "two.seed-1"]
     longer = replace(asked, own={recipes[1]: ["schedule.steps=2"]})
     assert {(entry.recipe.stem, entry.plan().steps) for entry in entries_of(longer)} == {("one", 1), ("two", 2)}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "controls"), [("examples/tiny/carries-reward", 1), ("examples/tiny/carries", 1), ("recipes/tiny-sft", 0)]
+)
+def test_a_reward_of_an_environment_has_a_control_as_scores_have(recipe: str, controls: int) -> None:
+    found = list(entries_of(Comparison([ROOT / f"{recipe}.yaml"], 1, control_seeds=1)))
+    assert [entry.control for entry in found] == ["none", *["permute_scores"] * controls]
 
 
 def test_files_of_one_name_and_recipes_that_are_never_evaluated_are_refused(recipes: list[Path]) -> None:
