@@ -29,16 +29,18 @@ TEXT = """# What the bundled pair learns over several turns
 Written by `make turns-table`; not by hand. Engine: hf, inline. State: **{state}**, {when}; runs made at commit {commits};
 {machine}.
 
-Three-digit addition with a tool that tells what is carried ([the environment](rollouts.md#a-run-of-several-turns-and-its-control)): four
-turns, and three answers between them. `carries` learns from the teacher's scores of the student's tokens of all turns,
-`carries-reward` from the environment's reward alone. Both are the files of `examples/tiny/` with `{overrides}`; one is shorter
-and draws less than the other. Accuracy is exact match of the last reply, greedy, to the first 256 held-out sums, played with the tool; ± is one
-standard error over the seeds of the draws ({seeds} of them; the pair itself was trained once, and prompts come in the same
-order). Differences against the first row are between runs of one seed. "scores permuted" ({controls} seeds of each) deals the
-teacher's rows, or the rewards, to other places of the same batch. Seconds are those in which a learner was at work, on a machine
-that was busy with other things: they are not a benchmark.
+Three-digit addition with a tool that tells what is carried ([the
+environment](rollouts.md#a-run-of-several-turns-and-its-control)): four turns, and three answers between them. `carries`
+learns from the teacher's scores of the student's tokens of all turns, `carries-reward` from the environment's reward alone.
+Both are the files of `examples/tiny/` with `{overrides}`; one is shorter and draws less than the other. Accuracy is exact
+match of the last reply, greedy, to the first 256 held-out sums, played with the tool; ± is one standard error over the seeds
+of the draws ({seeds} of them; the pair itself was trained once, and prompts come in the same order). Differences against the
+first row are between runs of one seed. "scores permuted" ({controls} seeds of each) deals the teacher's rows, or the rewards,
+to other places of the same batch. Seconds are those in which a learner was at work, on a machine that was busy with other
+things: they are not a benchmark.
 
-The learning rates are those of `recipes/tiny-reverse-kl.yaml` and `recipes/grpo.yaml`; nothing was chosen with these figures in view.
+The learning rates are those of `recipes/tiny-reverse-kl.yaml` and `recipes/grpo.yaml`; nothing was chosen with these figures
+in view.
 
 {table}
 """

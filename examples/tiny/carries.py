@@ -1,6 +1,6 @@
 """An environment for the bundled task: a tool that tells what is carried, and a reward that says which calls were right.
 
-    859+827  ->  9+7+0=  told 1, a quarter    6 5+2+1=  told 0, a quarter    8 8+8+0=  told 1, a quarter    6 1686  a quarter, the end
+    859+827  ->  9+7+0=  told 1, a quarter    6 5+2+1=  told 0, a quarter    8 8+8+0=  told 1, a quarter    6 1686  a quarter
 
 Its answers have the role `tool`, which the pair's chat template puts inside the reply. Replies and answers together are then the
 text that both models were trained on, so the teacher can judge a reply of any turn: `carries.yaml` trains on its scores,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -53,11 +54,11 @@ def test_the_services_are_told_of_the_pair_and_of_nothing_else_of_the_caller(tmp
     assert {name for name in told if name.endswith("_MODEL")} == {"PRECEPTOR_ROLLOUT_MODEL", "PRECEPTOR_STUDENT_MODEL"}
 
 
-@pytest.mark.parametrize("text", [learning_table.TEXT, black_box_table.TEXT, turns_table.TEXT], ids=["learning", "black-box", "turns"])
-def test_the_text_of_each_page_has_places_for_its_facts_alone(table: PairTable, text: str) -> None:
+@pytest.mark.parametrize("page", [learning_table, black_box_table, turns_table], ids=["learning", "black-box", "turns"])
+def test_the_text_of_each_page_has_places_for_its_facts_alone(table: PairTable, page: ModuleType) -> None:
     facts = {**black_box_table.facts([]), "steps": learning_table.STEPS}
-    whole = replace(table, text=text, facts=lambda _: facts)
+    whole = replace(table, text=page.TEXT, facts=lambda _: facts)
     whole.write(outcomes(table.asked), 3)
-    page = (table.folder / "page.md").read_text()
-    assert "schedule.steps=3" in page
-    assert "{" not in page
+    written = (table.folder / "page.md").read_text()
+    assert "schedule.steps=3" in written
+    assert "{" not in written
