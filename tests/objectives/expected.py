@@ -179,6 +179,25 @@ def against_the_group(here: World, offset: float | None, coefficient: Callable[[
     return total
 
 
+def steps_and_whole(here: World) -> Tensor:
+    """Groups of two: of the rows of the step with the reward, all of several but the first, its advantage and the same once more
+    as the whole response's; a response's mean is over these rows."""
+    total = torch.zeros((), dtype=torch.float64)
+    every = list(drawn(here))
+    for first, second in ((a, b) for a in every for b in every):
+        mean = (reward(first[0]) + reward(second[0])) / 2
+        spread = abs(reward(first[0]) - mean) + 1e-4
+        for tokens, _ in (first, second):
+            advantage = 2 * (reward(tokens) - mean) / spread
+            drawing = here.rows(here.student if here.behaviour is None else here.behaviour, tokens).detach()
+            judged = list(enumerate(rows_of(here, tokens)))[min(1, len(tokens) - 1) :]
+            for at, row in judged:
+                ratio = math.exp(float(row.p[row.token].detach() - drawing[at, row.token]))
+                part = within_a_fifth(ratio, advantage) * row.p[row.token] / (2 * len(judged))
+                total = total - first[1] * second[1] * part
+    return total
+
+
 def audited(here: World) -> Tensor:
     """All rows but the first are one step with the reward, smoothed by the step's mean log-probability; the first is kept."""
     total = torch.zeros((), dtype=torch.float64)
@@ -260,6 +279,7 @@ EXPECTED: dict[str, Expected] = {
     "opsd": lambda here: mean_of_rows(here, lambda row: row.divergence(JSD, "self")),
     "opsdc": lambda here: mean_of_rows(here, by_itself),
     "ovd": lambda here: against_the_group(here, 1e-4, within_a_fifth),
+    "ovd-steps": steps_and_whole,
     "preference-judge": lambda here: preferred(here, 0.3),
     "prefix-opd": lambda here: mean_of_rows(here, k1, rows=FIRST),
     "ropd": lambda here: against_the_group(here, None, within_a_fifth),

@@ -46,6 +46,10 @@ CASES = {
     "step_belief": (
         lambda p: with_(STEPPED | {"objective": "policy_gradient"}, "advantage", "step_belief", p), {}, {"own": 1.0}
     ),
+    "step_relative": (
+        lambda p: with_(STEPPED | {"objective": "policy_gradient"}, "advantage", "step_relative", p),
+        {"std_offset": 1.0}, {"std_offset": 0.1},
+    ),
     "scale": (lambda p: after_k1("scale", p), {"by": 2.0}, {"by": -1.0}),
     "clip": (lambda p: after_k1("clip", p), {"low": -0.3, "high": 0.3}, {"low": -0.1, "high": 0.1}),
     "keep_sign": (lambda p: after_k1("keep_sign", p), {"sign": "positive"}, {"sign": "negative"}),

@@ -45,6 +45,11 @@ def judged_whole(values: Values) -> None:
     term.update(signal={**term["signal"], "op": "reward"}, advantage="group_relative")
 
 
+def without_steps(values: Values) -> None:
+    """The trajectory's score alone."""
+    values["terms"][0]["advantage"].pop(0)
+
+
 def with_slots(**slots: Any) -> Callable[[Values], None]:
     def change(values: Values) -> None:
         for term in values["terms"]:
@@ -66,6 +71,7 @@ PARTS: dict[str, Callable[[Values], None]] = {
     "lightning": with_slots(advantage="k1"),
     "grpo": with_slots(objective="policy_gradient"),
     "ovd": with_slots(advantage="group_relative"),
+    "ovd-steps": without_steps,
     "ropd": with_slots(advantage={"op": "group_relative", "params": {"std_offset": 1e-4}}),
     "rubric-kl": without_term(0),
     "nitrobrew": with_slots(signal="support"),

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from preceptor.errors import ConfigurationError, InvalidArgument
 from preceptor.recipes.ops.step_belief import StepBeliefParams
+from preceptor.recipes.ops.step_relative import StepRelativeParams
 from preceptor_proto.v1 import student_pb2
-from preceptor_student.objectives import step_belief
+from preceptor_student.objectives import step_belief, step_relative
 from preceptor_student.objectives.rows import TermRows
+from preceptor_student.objectives.signals import Signal
 from preceptor_student.objectives.student import Observed, StudentRows
 from preceptor_student.step_columns import steps_of
 from tests.objectives.test_every_knob import FKL, STEPPED
@@ -57,6 +59,52 @@ def test_steps_of_different_responses_are_apart_and_beliefs_are_shares(parts):
         same = [logs[at] for at in range(len(logs)) if (steps[at], owners[at]) == (step, owner)]
         assert got == pytest.approx((reward + 2 * math.exp(sum(same) / len(same))) / 3, abs=1e-12)
         assert 0 <= got <= 1
+
+
+def signal_of_steps(rewards: list[float], steps: list[int]) -> Signal:
+    column = np.array(rewards, np.float32)
+    return Signal(np.isfinite(column), step_reward_r=column, step_r=np.array(steps, np.int64))
+
+
+def test_a_step_counts_once_against_all_steps_of_its_group_however_long_it_is():
+    """Steps 4 (three rows), 1, and 7 of another response: mean 4, deviation sqrt 6; a row without a verdict has none."""
+    first, second = signal_of_steps([4, 4, 4, 1, math.nan], [0, 0, 0, 1, 2]), signal_of_steps([7, 7], [0, 0])
+    other, bare = signal_of_steps([2, 3], [0, 1]), Signal(np.zeros(2, bool))
+    of = [first, second, other, bare, bare], ["a", "a", "b", "a", "c"]
+    plain = [one.tolist() for one in step_relative.over_steps(*of, StepRelativeParams())]
+    assert plain[0] == pytest.approx([0, 0, 0, -3, math.nan], nan_ok=True)
+    assert plain[1:3] == [[3, 3], [-0.5, 0.5]]
+    assert all(math.isnan(one) for rows in plain[3:] for one in rows)
+    scaled = [one.tolist() for one in step_relative.over_steps(*of, StepRelativeParams(std_offset=0.5))]
+    spreads = (6**0.5 + 0.5, 6**0.5 + 0.5, 0.5 + 0.5)
+    for before, values, spread in zip(plain, scaled, spreads, strict=False):
+        assert values == pytest.approx([one / spread for one in before], nan_ok=True)
+
+
+@given(st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=4), min_size=1, max_size=4), st.floats(-3, 3))
+def test_relative_steps_sum_to_nothing_and_a_generous_judge_changes_nothing(rewards, shift):
+    def of(add: float) -> list[list[float]]:
+        signals = [signal_of_steps([one + add for one in own], list(range(len(own)))) for own in rewards]
+        return [
+            one.tolist() for one in step_relative.over_steps(signals, ["g"] * len(rewards), StepRelativeParams(std_offset=1.0))
+        ]
+
+    found = [one for rows in of(0.0) for one in rows]
+    assert sum(found) == pytest.approx(0.0, abs=1e-9)
+    assert [one for rows in of(shift) for one in rows] == pytest.approx(found, abs=1e-5)
+
+
+def test_each_row_is_pushed_by_its_own_step_beside_the_whole_and_micro_batches_change_nothing():
+    """`ovd-steps`' advantage: of two responses with judged steps behind their first rows, in the plain formula."""
+    whole = {"op": "group_relative", "teacher": "judge", "signal": {**STEPPED["signal"], "op": "reward"}}
+    term = STEPPED | {"objective": "policy_gradient", "advantage": ["step_relative", whole]}
+    first, second = Rollout((0, 1, 2), rewards={"judge": 0.5}), Rollout((2, 2, 1), rewards={"judge": 0.2})
+    wanted = torch.zeros_like(HERE.student)
+    for one in (first, second):
+        logs = torch.stack([HERE.rows(HERE.student, one.tokens)[at, one.tokens[at]] for at in (1, 2)])
+        wanted = wanted + gradient(HERE, -2 * (one.rewards["judge"] - 0.35) * logs.sum() / 4)
+    for size in (100, 1):
+        torch.testing.assert_close(slope(term, first, second, size=size), wanted, rtol=0, atol=1e-7)
 
 
 def slope(term: dict[str, Any], *rollouts: Rollout, size: int = 100) -> torch.Tensor:

@@ -195,7 +195,9 @@ def scores_of(world: World, rollout: Rollout, name: str, compiled: CompiledRecip
 
 
 def steps_of(rows: int, reward: float) -> dict[str, Any]:
-    """The first row is a step that nobody judged; all others are one step with the reward."""
+    """The first row of several is a step that nobody judged; all others are one step with the reward."""
+    if rows == 1:
+        return {"step_reward_r": np.array([reward]), "step_r": np.array([0])}
     return {"step_reward_r": np.array([np.nan] + [reward] * (rows - 1)), "step_r": np.array([0] + [1] * (rows - 1))}
 
 

@@ -16,10 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel as Model
 
 from examples.tiny.decode import text_of
+from tests.reference.chunk_loop import words_of
 from tests.reference.opd_loop import Objective, Prompts, Rollouts, Settings, generate, score
 
 Divergence = Callable[[Tensor, Tensor], Tensor]  # student, teacher [..., buckets] -> [...]
 Reward = Callable[[Rollouts], Tensor]  # [B]
+Advantage = Callable[[Rollouts, int], Tensor]  # and the samples of a prompt -> [B, 1] or [B, R]
 
 # ---------------------------------------------------------------- of one row
 
@@ -206,6 +208,37 @@ def steps_in_place(worked: Sequence[str]) -> Reward:
     return reward
 
 
+MOST_STEPS = 16
+
+
+def step_scores(text: str, right: str) -> list[float]:
+    """10 or 0 for each word of a response, or every few words where there are more than the most: the worked answer has them
+    there. A response without words is one wrong step."""
+    ours, theirs = text.split(), right.split()
+    size = -(-len(ours) // MOST_STEPS) or 1
+    found = [10.0 * (ours[at : at + size] == theirs[at : at + size]) for at in range(0, len(ours), size)]
+    return found or [0.0]
+
+
+def each_step_beside_the_whole(worked: Sequence[str]) -> Advantage:
+    """ovd-steps: each row's step against all steps of the group, plus the response against the responses."""
+
+    def advantage(rollouts: Rollouts, samples: int) -> Tensor:
+        pairs = list(zip(texts(rollouts), prompts_of(rollouts), strict=True))
+        scores = [step_scores(text, worked[at]) for text, at in pairs]
+        by_step_BR = torch.zeros(rollouts.response_BR.shape)
+        for place, (text, _) in enumerate(pairs):
+            first = place - place % samples
+            group = torch.tensor([one for member in scores[first : first + samples] for one in member], dtype=torch.float64)
+            own = (torch.tensor(scores[place], dtype=torch.float64) - group.mean()) / (group.std(correction=0) + 1e-4)
+            size, last = -(-len(text.split()) // MOST_STEPS) or 1, len(own) - 1
+            rows = words_of(rollouts.response_BR[place, rollouts.valid_BR[place]].tolist())
+            by_step_BR[place, : len(rows)] = own[[min(word // size, last) for word in rows]].float()
+        return by_step_BR + against_the_group(steps_in_place(worked)(rollouts), samples, 1e-4)
+
+    return advantage
+
+
 def criteria_met(worked: Sequence[str]) -> Reward:
     """The share of the worked answer's words that the response has in their place."""
 
@@ -257,8 +290,14 @@ def graded_and_taught(reward: Reward) -> Objective:
 def within_a_fifth(reward: Reward, offset: float | None) -> Objective:
     """ropd, and grpo and ovd with each sequence alike: the clipped surrogate of the ratio to the drawing probability."""
 
+    return clipped_by(lambda rollouts, samples: against_the_group(reward(rollouts), samples, offset))
+
+
+def clipped_by(advantage_of: Advantage) -> Objective:
+    """The clipped surrogate of the ratio to the drawing probability."""
+
     def objective(student: Tensor, teacher: Tensor, rollouts: Rollouts, settings: Settings) -> Tensor:
-        advantage = against_the_group(reward(rollouts), settings.samples_per_prompt, offset)
+        advantage = advantage_of(rollouts, settings.samples_per_prompt)
         assert rollouts.logged_BR is not None, "the student drew them"
         ratio = (drawn(student, rollouts) - rollouts.logged_BR).exp()
         return -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)

@@ -141,6 +141,11 @@ class Scene:
         whole = objective if offset is None else losses.each_sequence_alike(objective)
         return self.distil(whole, losses.Older.of(self.student, 2))
 
+    def clipped_by(self, advantage: losses.Advantage) -> Metrics:
+        """The same, each sequence alike, by an advantage of each row."""
+        objective = losses.each_sequence_alike(losses.clipped_by(advantage))
+        return self.distil(objective, losses.Older.of(self.student, 2))
+
     @property
     def answers(self) -> list[str]:
         return [one.answer for one in self.problems]
@@ -168,6 +173,7 @@ LOOPS: dict[str, Callable[[Scene], Metrics]] = {
     "opsd": lambda scene: scene.by_itself(losses.on_support(losses.jsd), self_loop.frozen),
     "opsdc": lambda scene: scene.by_itself(REVERSE, self_loop.lagged(2)),
     "ovd": lambda scene: scene.clipped(losses.steps_in_place(scene.worked), 1e-4),
+    "ovd-steps": lambda scene: scene.clipped_by(losses.each_step_beside_the_whole(scene.worked)),
     "prefix-opd": lambda scene: scene.distil(losses.of_the_prefix),
     "ropd": lambda scene: scene.clipped(losses.criteria_met(scene.worked), None),
     "rubric-kl": lambda scene: scene.distil(losses.graded_and_taught(losses.criteria_met(scene.worked))),

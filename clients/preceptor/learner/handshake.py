@@ -153,6 +153,9 @@ def _lacking(want: Want, listed: int, can: Capabilities) -> Iterator[str]:
 def _not_graded(teacher: TeacherPlan, can: Capabilities) -> Iterator[str]:
     if teacher.grading is not None and teacher.grading.grader not in can.graders:
         yield f"no grader {teacher.grading.grader}, it has {', '.join(can.graders) or 'none'}"
+    elif teacher.grading is not None and teacher.grading.steps and teacher.grading.grader not in can.stepping_graders:
+        told = ", ".join(can.stepping_graders) or "none"
+        yield f"no verdicts on steps by grader {teacher.grading.grader}, graders that give them: {told}"
 
 
 async def _answer(who: str, ask: Callable[[float], Awaitable[T]], connect_s: float) -> T:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
-from preceptor.recipes.rules import copies, divergences, engines, environments, feedback, gradient, idle, names, readings, slots
+from preceptor.recipes.rules import (
+    copies,
+    divergences,
+    engines,
+    environments,
+    feedback,
+    gradient,
+    idle,
+    names,
+    readings,
+    slots,
+    steps,
+)
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule, of_recipe
 from preceptor.recipes.schema import Recipe
 
 TERM_RULES: tuple[TermRule, ...] = (
     *readings.TERM_RULES, *slots.TERM_RULES, *divergences.TERM_RULES, *environments.TERM_RULES,
+    *steps.TERM_RULES,
 )  # fmt: skip
 """What the parts of a term must be to each other, whatever recipe it stands in."""
 

@@ -53,6 +53,7 @@ class Capabilities:
     structured_output: bool = False
     seeds: bool = False
     graders: tuple[str, ...] = ()
+    stepping_graders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from typing import Any
 
 from preceptor.errors import InvalidArgument
 from preceptor.types import AdapterRef, CacheTier, Capabilities, Grade, ModelInfo, ModelRef, Receipt, TimeSplit
@@ -49,8 +50,9 @@ def capabilities_to_proto(capabilities: Capabilities) -> common_pb2.Capabilities
 
 def capabilities_from_proto(message: common_pb2.Capabilities) -> Capabilities:
     grades = tuple(known(Grade, number, "capabilities.grades") for number in message.grades)
-    plain = {f.name: getattr(message, f.name) for f in fields(Capabilities) if f.name not in ("grades", "graders")}
-    return Capabilities(**plain, grades=grades, graders=tuple(message.graders))
+    named: dict[str, Any] = {name: tuple(getattr(message, name)) for name in ("graders", "stepping_graders")}
+    plain = {f.name: getattr(message, f.name) for f in fields(Capabilities) if f.name not in ("grades", *named)}
+    return Capabilities(**plain, **named, grades=grades)
 
 
 def model_info_to_proto(info: ModelInfo) -> common_pb2.ModelInfo:

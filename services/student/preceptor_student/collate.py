@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
 from typing import Any
 
 import numpy as np
@@ -48,15 +47,12 @@ def term_rows(
         there = [part[taken] for part, taken in zip(parts, rows, strict=True) if part is not None]
         return torch.from_numpy(np.concatenate(there)).to(kind) if len(there) == len(parts) else None
 
-    def spread(values: Sequence[float]) -> NDArray[np.float64]:
-        return np.repeat(values, [len(one) for one in rows])
-
     return TermRows(
         student,
         asked.targets_n,
         column([signal.sampled_r for signal in signals]),
         support,
-        torch.from_numpy(spread([nan if use is None else one.values[use] for _, one in pairs])).to(kind),
+        compared_n=None if use is None else column([one.values[use] for _, one in pairs]),
         teacher_entropy_n=column([signal.entropy_r for signal in signals]),
         step_reward_n=column([signal.step_reward_r for signal in signals]),
         step_n=column([signal.step_r for signal in signals]),

@@ -33,14 +33,14 @@ def _no_rows() -> NDArray[np.int64]:
 class TermItem:
     """What one term makes of one item: the rows that it needs, in order, and the teacher's columns.
 
-    `uses` and `values` belong to the term's `row_uses`: the signal that each reads, and the number that an advantage gives the
-    whole sequence. `counts` marks the rows of the loss among `rows`; None: all of them.
+    `uses` and `values` belong to the term's `row_uses`: the signal that each reads, and what an advantage that looks at the whole
+    step gives each row. `counts` marks the rows of the loss among `rows`; None: all of them.
     """
 
     rows: NDArray[np.int64]
     signal: Signal
     uses: tuple[Signal, ...] = ()
-    values: tuple[float, ...] = ()
+    values: tuple[NDArray[np.float64], ...] = ()
     weight: float = 1.0
     counts: Mask | None = None
     skipped: NDArray[np.int64] = field(default_factory=_no_rows)  # rows that it wanted and cannot use
@@ -121,14 +121,14 @@ def _prepare_term(term: BoundTerm, items: Sequence[Item], head_rows: int, step: 
 def _term_items(term: BoundTerm, items: Sequence[Item], head_rows: int, step: int) -> list[TermItem | None]:
     taken = whole.taken(term, items, step)
     weights = whole.weights(term, items, taken, step)
-    values = [whole.sequence_values(use, items) for use in term.row_uses]
+    values = [whole.row_values(use, items) for use in term.row_uses]
     return [
         None if answer is False else _term_item(term, item, head_rows, nan if answer is None else weight, tuple(own))
         for item, answer, weight, *own in zip(items, taken, weights, *values, strict=True)
     ]
 
 
-def _term_item(term: BoundTerm, item: Item, head_rows: int, weight: float, values: tuple[float, ...]) -> TermItem:
+def _term_item(term: BoundTerm, item: Item, head_rows: int, weight: float, values: tuple[NDArray[np.float64], ...]) -> TermItem:
     signal = signal_of(term.spec.teacher, term.signal, item)
     uses = tuple(signal_of(use.teacher, use.signal, item) for use in term.row_uses)
     if not isfinite(weight):

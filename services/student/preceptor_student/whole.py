@@ -13,6 +13,7 @@ from preceptor.errors import InvalidArgument
 from preceptor_student.batch import Item
 from preceptor_student.binding import BoundTerm, BoundUse
 from preceptor_student.objectives import ADVANTAGES, CONDITIONS, PAIRINGS, SAMPLE_WEIGHTS
+from preceptor_student.objectives.kinds import Advantage
 from preceptor_student.objectives.samples import Sample
 from preceptor_student.readings import signal_of
 
@@ -33,17 +34,27 @@ def weights(term: BoundTerm, items: Sequence[Item], read: Sequence[bool | None],
     )
 
 
-def sequence_values(use: BoundUse, items: Sequence[Item]) -> list[float]:
-    """Of each item: its number, where the op is an advantage that compares sequences; NaN where it has none.
+def row_values(use: BoundUse, items: Sequence[Item]) -> list[NDArray[np.float64]]:
+    """Of each row of each item: its number, where the op is an advantage that compares items or their steps; NaN where it has
+    none.
 
     Groups are whole: a condition of the term does not change what a rollout is compared with.
     """
-    compare = ADVANTAGES[use.op.name].over_batch if use.op.name in ADVANTAGES else None
-    if compare is None:
+    advantage = ADVANTAGES.get(use.op.name)
+    if advantage is not None and advantage.over_steps is not None:
+        signals = [signal_of(use.teacher, use.signal, item) for item in items]
+        return advantage.over_steps(signals, [group_of(item) for item in items], use.op.params)
+    values = [nan] * len(items) if advantage is None else _sequence_values(advantage, use, items)
+    return [np.full(item.row_count, value) for item, value in zip(items, values, strict=True)]
+
+
+def _sequence_values(advantage: Advantage, use: BoundUse, items: Sequence[Item]) -> list[float]:
+    if advantage.over_batch is None:
         return [nan] * len(items)
     rewards = [signal_of(use.teacher, use.signal, item).reward for item in items]
     graded = [(item, reward) for item, reward in zip(items, rewards, strict=True) if reward is not None]
-    values = iter(compare([reward for _, reward in graded], [group_of(item) for item, _ in graded], use.op.params))
+    numbers = advantage.over_batch([reward for _, reward in graded], [group_of(item) for item, _ in graded], use.op.params)
+    values = iter(numbers)
     return [nan if reward is None else next(values) for reward in rewards]
 
 

@@ -16,7 +16,7 @@ from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.quotas import Desk
 from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Payer, Spent
 from preceptor_teacher.api.probing import Found
-from preceptor_teacher.graders import Means, build_grader, names_of_graders
+from preceptor_teacher.graders import Means, build_grader, names_of_graders, names_of_stepping_graders
 from preceptor_teacher.graders.anomalies import Anomalies
 from preceptor_teacher.graders.watching import Judgements
 from preceptor_teacher.grading import GradingTeacher, graded
@@ -62,6 +62,7 @@ class Judge:
             judge=True,
             generate=True,
             graders=names_of_graders(asking=True),
+            stepping_graders=names_of_stepping_graders(),
             structured_output=declared and (found is None or found.structured_output),
             own_logprobs=found is not None and found.top_logprobs is not None,
             max_topk=(found and found.top_logprobs) or 0,

@@ -13,6 +13,8 @@ COMPARING = ("exact", "math_verify")
 RUBRIC = "rubric"
 GROUPING = ("best_of_n", "contrast", "pairwise")
 """Graders that hold the rollouts of one prompt against each other: they need two, and are asked for the whole group."""
+WHOLE = (*COMPARING, RUBRIC, *GROUPING, "critique")
+"""Graders that say nothing of the steps of a response; of one by an unknown name its teacher does at the handshake."""
 
 
 class RubricCriterion(Params):

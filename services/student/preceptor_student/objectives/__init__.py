@@ -55,6 +55,7 @@ from preceptor_student.objectives import (
     source_pairs,
     span,
     step_belief,
+    step_relative,
     step_reward,
     support,
     top_fraction,
@@ -72,6 +73,7 @@ from preceptor_student.objectives.kinds import (
     SampleWeight,
     TokenWeight,
     Transform,
+    compared,
     every_row,
 )
 from preceptor_student.objectives.rows import TermRows
@@ -114,7 +116,8 @@ PREFERENCES: dict[str, Preference] = {
 ADVANTAGES: dict[str, Advantage] = {
     "k1": Advantage(k1.usable, k1.per_row),
     "step_belief": Advantage(every_row, step_belief.per_row),
-    "group_relative": Advantage(every_row, group_relative.per_row, group_relative.over_batch),
+    "step_relative": Advantage(every_row, compared, over_steps=step_relative.over_steps),
+    "group_relative": Advantage(every_row, compared, group_relative.over_batch),
 }
 """Advantage name -> its maths."""
 

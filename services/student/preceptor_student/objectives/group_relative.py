@@ -4,11 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-from torch import Tensor
-
 from preceptor.recipes.ops.group_relative import GroupRelativeParams
 from preceptor.recipes.schedules import plain
-from preceptor_student.objectives.rows import TermRows
 
 
 def over_batch(rewards: Sequence[float], groups: Sequence[str], params: GroupRelativeParams) -> list[float]:
@@ -20,12 +17,6 @@ def over_batch(rewards: Sequence[float], groups: Sequence[str], params: GroupRel
     factors = {group: _factor(values, params) for group, values in members.items()}
     means = {group: fmean(values) for group, values in members.items()}
     return [factors[group] * (reward - means[group]) for group, reward in graded]
-
-
-def per_row(rows: TermRows, _params: GroupRelativeParams) -> Tensor:
-    """The sequence's advantage at each of its rows."""
-    assert rows.sequence_n is not None, "over_batch gives each sequence its number"
-    return rows.sequence_n
 
 
 def _factor(values: Sequence[float], params: GroupRelativeParams) -> float:

@@ -64,11 +64,19 @@ class Responses:
 @dataclass(frozen=True, slots=True)
 class Advantage:
     """`over_batch(rewards, groups, params)` gives each graded sequence of a step its number, where an advantage compares
-    sequences; `per_row(rows, params)` gives each row its own."""
+    sequences, `over_steps(signals, groups, params)` each row of every one, where it compares their parts; `per_row(rows, params)`
+    gives each row its own."""
 
     usable: Callable[[Facts, Any], Mask]
     per_row: Callable[[TermRows, Any], Tensor]
     over_batch: Callable[[Sequence[float], Sequence[str], Any], list[float]] | None = None
+    over_steps: Callable[[Sequence[Signal], Sequence[str], Any], list[NDArray[np.float64]]] | None = None
+
+
+def compared(rows: TermRows, _params: Any) -> Tensor:
+    """Of each row what `over_batch` or `over_steps` gave it."""
+    assert rows.compared_n is not None, "each row has the number that its op's look at the whole step gave it"
+    return rows.compared_n
 
 
 @dataclass(frozen=True, slots=True)

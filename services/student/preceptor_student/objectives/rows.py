@@ -36,7 +36,7 @@ class TermRows:
     targets_n: Tensor
     teacher_sampled_n: Tensor | None = None
     support: Support | None = None
-    sequence_n: Tensor | None = None  # a number for each row's whole sequence
+    compared_n: Tensor | None = None  # what an advantage that looks at the whole step gives the row
     advantage_n: Tensor | None = None  # detached
     teacher_entropy_n: Tensor | None = None
     step_reward_n: Tensor | None = None  # of each row's step

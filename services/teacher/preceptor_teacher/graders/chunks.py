@@ -156,4 +156,5 @@ def _build(params: ChunksParams, means: Means) -> Grader:
     return Chunks(params, means.ask, means.secret)
 
 
-SPEC = GraderSpec("chunks", "how far the provider goes on as the student did, chunk by chunk, from 0 to 1", ChunksParams, _build)
+SUMMARY = "how far the provider goes on as the student did, chunk by chunk, from 0 to 1"
+SPEC = GraderSpec("chunks", SUMMARY, ChunksParams, _build, steps=True)

@@ -54,10 +54,11 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class GraderSpec:
-    """A grader by name: its parameters, how one is made, and whether it asks a judge."""
+    """A grader by name: its parameters, how one is made, whether it asks a judge, and what it can say."""
 
     name: str
     summary: str
     params: type[BaseModel]
     build: Callable[[Any, Means], Grader | GroupGrader]
     asks: bool = True
+    steps: bool = False  # whether it can tell the steps of a response apart

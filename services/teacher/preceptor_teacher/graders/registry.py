@@ -23,6 +23,11 @@ def names_of_graders(*, asking: bool) -> tuple[str, ...]:
     return tuple(name for name, spec in GRADERS.items() if spec.asks is asking)
 
 
+def names_of_stepping_graders() -> tuple[str, ...]:
+    """Those that can tell the steps of a response apart; of verbal, its parameters say whether it does."""
+    return tuple(name for name, spec in GRADERS.items() if spec.steps)
+
+
 def build_grader(request: teacher_pb2.GradeSpec, means: Means) -> Grader | GroupGrader:
     """The grader that a request names, with the parameters it gives; unknown names and parameters are refused."""
     spec = GRADERS.get(request.grader)

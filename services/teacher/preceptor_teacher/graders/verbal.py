@@ -146,4 +146,4 @@ def _build(params: VerbalParams, means: Means) -> Grader:
     return Verbal(params, means.ask, means.secret)
 
 
-SPEC = GraderSpec("verbal", "a judge's score from 0 to 10 for the whole response", VerbalParams, _build)
+SPEC = GraderSpec("verbal", "a judge's score from 0 to 10 for the whole response", VerbalParams, _build, steps=True)

@@ -54,6 +54,7 @@ def to_answer(request: teacher_pb2.ScoreRequest, reply: teacher_pb2.ScoreReply) 
 def teacher_answer(info: ModelInfo) -> dict[str, Any]:
     """A `TeacherAnswer` as plain values."""
     can = asdict(info.capabilities)
+    lists = {name: [str(one) for one in value] for name, value in can.items() if isinstance(value, tuple)}
     return {
         "name": info.model.name,
         "aliases": list(info.aliases),
@@ -67,7 +68,7 @@ def teacher_answer(info: ModelInfo) -> dict[str, Any]:
         "tokenizer_size": info.tokenizer_size,
         "head_rows": info.head_rows,
         "noise_floor_nats": info.noise_floor_nats,
-        "capabilities": {**can, "grades": [str(grade) for grade in can["grades"]], "graders": list(can["graders"])},
+        "capabilities": {**can, **lists},
     }
 
 

@@ -1,4 +1,4 @@
-"""How the stand-in scores each step of a response: a step that it would have written in the same place is perfect."""
+"""How the stand-in scores each step of a response: one whose words it would have written in the same place is perfect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stepping:
         words, place, scores = own_answer.split(), 0, list[int]()
         for step in self.steps:
             theirs = step.split()
-            scores.append(HIGHEST * (words[place : place + len(theirs)] == theirs))
+            scores.append(HIGHEST * (bool(theirs) and words[place : place + len(theirs)] == theirs))
             place += len(theirs)
         whole = agreement(own_answer, "".join(self.steps))
         return json.dumps({"request": self.number, "score": whole, "steps": scores})

@@ -23,7 +23,7 @@ from preceptor.learner import NoHooks, Patiences
 from preceptor.learner.waits import Patience, Pulse, beside, persist, together
 from preceptor.queue import Flow
 from preceptor_proto.v1 import common_pb2, student_pb2
-from tests.unit.preceptor.learner.world import ALL, RUN, TEACHER, FakeRollout, FakeTeacher, World, plan, recipe
+from tests.unit.preceptor.learner.world import ALL, JUDGE, RUN, TEACHER, FakeRollout, FakeTeacher, World, plan, recipe
 
 SHORT = Patiences(deadline_s=0.3, connect_s=0.1, repoke_s=0.02)
 
@@ -116,6 +116,25 @@ async def test_hidden_states_need_a_teacher_that_has_them_and_a_student_that_has
         await world.run()
     assert asked == [bytes(range(32))]  # once: no later answer would be another
     assert world.rollout.asked == []
+
+
+async def test_a_grader_that_declares_no_steps_is_refused_before_any_rollout(tmp_path: Path) -> None:
+    raw, own = recipe(), "of_an_operator"  # which no linter knows
+    signal = {"op": "step_reward", "params": {"grader": own}}
+    raw["terms"] = [
+        {"on": "rollouts", "teacher": "judge", "signal": signal, "objective": "policy_gradient", "advantage": "step_relative"}
+    ]
+    raw["teachers"] = {"judge": {"model": JUDGE}}
+    world = World(tmp_path, plan=plan(raw))
+    world.teacher.grader = own
+    with pytest.raises(Unsupported, match=f"no verdicts on steps by grader {own}") as refused:
+        await world.run()
+    assert refused.value.field == "teachers.judge"
+    assert (world.student.epoch, world.rollout.asked, world.teacher.group_sizes) == (0, [], [])
+    world.teacher.stepping = (own,)
+    with pytest.raises(Unsupported, match="tells no steps apart"):  # it declared what its verdicts do not hold
+        await world.run()
+    assert world.teacher.group_sizes
 
 
 async def test_a_teacher_that_writes_needs_a_rollout_service_of_its_own(tmp_path: Path) -> None:

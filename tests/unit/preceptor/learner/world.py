@@ -313,11 +313,13 @@ class FakeTeacher:
         self.grade_errors: list[PreceptorError] = []
         self.silent_on = ""
         self.grader, self.group_sizes = "verbal", list[int]()
+        self.stepping: tuple[str, ...] = ()
 
     async def describe(self, request: teacher_pb2.DescribeRequest, *, deadline_s: float) -> teacher_pb2.DescribeReply:
         if self.away:
             raise Unavailable("nobody listens at 127.0.0.1:50051", retry_after_s=0.01)
-        judge = replace(self.info, model=ModelRef(JUDGE), tokenizer_sha256=b"", capabilities=Capabilities(graders=(self.grader,)))
+        can = Capabilities(graders=(self.grader,), stepping_graders=self.stepping)
+        judge = replace(self.info, model=ModelRef(JUDGE), tokenizer_sha256=b"", capabilities=can)
         return teacher_pb2.DescribeReply(teachers=[wire.model_info_to_proto(judge if request.teacher == JUDGE else self.info)])
 
     async def grade(self, request: teacher_pb2.GradeRequest, *, deadline_s: float) -> teacher_pb2.GradeReply:

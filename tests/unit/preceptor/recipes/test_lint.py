@@ -49,6 +49,9 @@ PLAYED = (
 EVALUATED = "evaluation={path: x.jsonl, every_steps: 2, max_response_tokens: 4, source: %s}"
 TOLD = "terms.0.sample_weights={op: pass_rate, params: {passed_at: 1}, signal: environment}"
 
+STEPPED = (*WITH_JUDGE, "terms.0.teacher=judge", "terms.0.advantage=step_relative", "teachers.tutor=null")
+SCORED = "terms.0.signal={op: step_reward, params: {grader: verbal, parameters: {steps: words}}}"
+
 COMPARED = tuple(one.replace("'g'", "'exact'") for one in JUDGED)
 
 # overrides, field, part of the sentence
@@ -139,6 +142,20 @@ REFUSED = [
     ),
     # cannot run
     (("terms.0.advantage=[k1, group_relative]",), "terms[0].advantage[1]", "cannot read sampled"),
+    *(
+        (
+            (*STEPPED, f"terms.0.signal={{op: step_reward, params: {{grader: {grader}}}}}"),
+            "terms[0].signal",
+            "tells no steps apart",
+        )
+        for grader in ("rubric", "critique", "pairwise", "best_of_n", "contrast", "exact", "math_verify")
+    ),
+    ((*STEPPED, "terms.0.signal={op: step_reward, params: {grader: verbal}}"), "terms[0].signal", "unless it is told"),
+    (
+        (*STEPPED, SCORED, "terms.0.signal.params.parameters.steps=none"),
+        "terms[0].signal",
+        "unless it is told",
+    ),
     (("terms.0.advantage={op: k1, signal: entropy}",), "terms[0].advantage.signal", "cannot read entropy"),
     (("terms.0.advantage={op: k1, teacher: nobody}",), "terms[0].advantage.teacher", "no teacher 'nobody'"),
     ((*ON_SUPPORT, "terms.0.teacher=null"), "terms[0].teacher", "learns from a teacher"),
@@ -263,6 +280,7 @@ def test_most_findings_come_with_a_fix_or_advice():
 
 def test_the_base_recipe_and_its_richer_forms_are_fine():
     richer = (ON_SUPPORT, JUDGED, PREFERENCE, (*PREFERENCE, "terms.0.pairs.params={take: all}"), PLAYED,
+              (*STEPPED, SCORED), (*STEPPED, SCORED.replace("verbal", "of_an_operator")),
               (*PLAYED, EVALUATED % "rollouts", "terms.0.teacher=environment"),
               (*ON_SUPPORT, "sources.rollouts.environment={name: sums}", TOLD))  # fmt: skip
     for overrides in ((), *richer):

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preceptor.errors import InvalidArgument
+from preceptor.recipes.ops.reward import WHOLE
 from preceptor.types import GradeItem, Validity
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import Means, build_grader
+from preceptor_teacher.graders import GRADERS, Means, build_grader, names_of_stepping_graders
 from preceptor_teacher.graders.asking import question_of
 from preceptor_teacher.graders.calibration import as_text, calibrated, rewards_of
 from preceptor_teacher.graders.cutting import Unit, bytes_to, step_ends
@@ -51,6 +52,10 @@ def test_steps_by_example():
     assert step_ends(ITEM.response, "lines", 9) == [17, len(ITEM.response)]
     assert step_ends("a b c d e", "words", 3) == [3, 7, 9]
     assert step_ends("", "words", 3) == [0]
+
+
+def test_recipes_know_which_graders_tell_no_steps_apart():
+    assert set(WHOLE) == set(GRADERS) - set(names_of_stepping_graders())
 
 
 async def test_each_step_has_a_score_and_its_end_in_bytes():
