@@ -27,7 +27,7 @@ from preceptor_serving.lifecycle.signals import stop_signals
 from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import QueueLimits
 from preceptor_teacher.pool import EnginePool, PoolPolicy
-from preceptor_teacher.worker import QueueWorker, WorkerPolicy
+from preceptor_teacher.worker import QueueWorker, Scoring, WorkerPolicy
 from tests.faults import clock
 from tests.faults.marks import Kill, MarkingHooks
 
@@ -85,7 +85,7 @@ async def work(job: WorkerJob) -> None:
     ledger = RedisLedger.open(job.url, job.password)
     accounts = Accounts(lambda tenant, owner: LIMITED, ledger)
     accounts.start()
-    worker = QueueWorker(queue, pool, [TEACHER], job.name, policy, hooks, accounts)
+    worker = QueueWorker(queue, Scoring(pool), [TEACHER], job.name, policy, hooks, accounts)
     asked = asyncio.get_running_loop().create_future()
     with stop_signals(asked.set_result):
         worker.start()

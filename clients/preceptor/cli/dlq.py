@@ -72,10 +72,12 @@ def _list(config: Path | None, given: dict[str, Any]) -> None:
 
 
 def _show(config: Path | None, given: dict[str, Any]) -> None:
-    """Everything that the letter says, and the task without its tokens."""
+    """Everything that the letter says, and the task without its tokens or texts."""
     one = _only(_found(config, given), given["letter"])
     task = one.entry.letter.task
-    shown = {**one.as_dict(), "band": task.band, "reads": _source(task), "want": str(task.want).strip().replace("\n", " ")}
+    kind = "grader" if task.WhichOneof("source") == "texts" else "want"
+    asked = task.grade.grader if kind == "grader" else str(task.want).strip().replace("\n", " ")
+    shown = {**one.as_dict(), "band": task.band, "reads": _source(task), kind: asked}
     if given["as_json"]:
         print_json(shown)
     else:
@@ -85,6 +87,8 @@ def _show(config: Path | None, given: dict[str, Any]) -> None:
 def _source(task: teacher_pb2.ScoreTask) -> str:
     if task.WhichOneof("source") == "rollout":
         return f"response log {rollout_text(wire.rollout_id_from_proto(task.rollout))}"
+    if task.WhichOneof("source") == "texts":
+        return f"{len(task.texts.items)} texts"
     return f"{len(wire.sequence_from_proto(task.inline).ids)} tokens of its own"
 
 

@@ -4,6 +4,7 @@
 sides; they work on any implementation.
 """
 
+from preceptor.queue.grading import GradeQueue
 from preceptor.queue.keys import Flow, LogName
 from preceptor.queue.learner import Delivery, ScoreStream, Taken
 from preceptor.queue.memory import MemoryQueue
@@ -36,6 +37,7 @@ __all__ = [
     "Delivery",
     "Flow",
     "FlowView",
+    "GradeQueue",
     "Lease",
     "LogName",
     "LogView",

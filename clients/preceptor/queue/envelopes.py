@@ -17,6 +17,8 @@ from preceptor.queue.types import Lease, Then
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
 SCHEMA = 1
+SCHEMA_OF_TEXTS = 2
+"""Of a task of texts and of its verdicts: a reader of the first schema would misread them, and refuses them by this."""
 BLOB_RANGE = re.compile(r"-([0-9]+)-([0-9]+)\Z")
 
 
@@ -84,7 +86,7 @@ def too_late(task: teacher_pb2.ScoreTask) -> teacher_pb2.Envelope:
         code=common_pb2.DEADLINE_EXCEEDED,
         field="deadline_unix_ms",
         value=str(task.deadline_unix_ms),
-        message="nobody scored it in time",
+        message="nobody answered it in time",
     )
     return teacher_pb2.Envelope(schema=SCHEMA, error=error)
 
@@ -107,7 +109,8 @@ def unpack(entry: bytes) -> teacher_pb2.Envelope:
         envelope = teacher_pb2.Envelope.FromString(entry)
     except DecodeError as error:
         return _unreadable(str(error))
-    return envelope if envelope.schema == SCHEMA else _unreadable(f"schema {envelope.schema}, not {SCHEMA}")
+    schema = _schema_of(envelope)
+    return envelope if envelope.schema == schema else _unreadable(f"schema {envelope.schema}, not {schema}")
 
 
 def open_blob(blob: teacher_pb2.BlobRef, payload: bytes | None) -> common_pb2.Rows | None:
@@ -142,8 +145,12 @@ def _unreadable(why: str) -> teacher_pb2.Envelope:
 def _stamped(lease: Lease, envelope: teacher_pb2.Envelope) -> teacher_pb2.Envelope:
     stamped = teacher_pb2.Envelope()
     stamped.CopyFrom(envelope)
-    stamped.schema, stamped.task_id, stamped.trace = SCHEMA, lease.task_id, lease.task.trace
+    stamped.schema, stamped.task_id, stamped.trace = _schema_of(envelope), lease.task_id, lease.task.trace
     return stamped
+
+
+def _schema_of(envelope: teacher_pb2.Envelope) -> int:
+    return SCHEMA_OF_TEXTS if envelope.WhichOneof("body") == "grades" else SCHEMA
 
 
 def _packed(lease: Lease, envelope: teacher_pb2.Envelope, start: int, end: int, inline_rows_bytes: int) -> Packed:

@@ -71,6 +71,11 @@ class ScoreStream:
         """The tasks that still owe rows, and the next row of each."""
         return {task_id: held.next_row for task_id, held in self._open.items()}
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the queue says of a task that it is further than what arrived: the next read to the end settles it."""
+        return bool(self._doubts)
+
     async def open(self, task: teacher_pb2.ScoreTask) -> None:
         """Subscribe, create, poke. Journal the task first; a learner that dies in between opens it again."""
         self._open[task.task_id] = _Open(task, first_row(task))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from preceptor.errors import InvalidArgument
+from preceptor.errors import InvalidArgument, Unsupported
 from preceptor.limits import check
+from preceptor.queue.envelopes import SCHEMA, SCHEMA_OF_TEXTS
 from preceptor.queue.keys import Flow, check_id
 from preceptor.queue.scripts.logs import Part
 from preceptor.queue.scripts.tasks import Spec
@@ -30,7 +31,7 @@ def log_part(entry: rollout_pb2.LogEntry) -> Part:
 
 def task_spec(flow: Flow, task: teacher_pb2.ScoreTask) -> Spec:
     """One task as the queue orders it. It must be addressed to the flow's teacher."""
-    check(task, "task")
+    check_shape(task)
     if task.teacher.teacher != flow.teacher:
         raise InvalidArgument(
             "the task is for another teacher", field="task.teacher.teacher", value=task.teacher.teacher, limit=flow.teacher
@@ -43,6 +44,19 @@ def task_spec(flow: Flow, task: teacher_pb2.ScoreTask) -> Spec:
         first_row=first_row(task),
         model=task.teacher.exact.SerializeToString(deterministic=True) if task.teacher.HasField("exact") else b"",
     )
+
+
+def check_shape(task: teacher_pb2.ScoreTask) -> None:
+    """Whether it is one of the two kinds that a queue holds: a sequence and what is wanted of it, or texts and a grader."""
+    check(task, "task")
+    texts = task.WhichOneof("source") == "texts"
+    schema, needed = (SCHEMA_OF_TEXTS, "grade") if texts else (SCHEMA, "want")
+    if task.schema != schema:
+        raise Unsupported("another version wrote this task", field="task.schema", value=task.schema, limit=schema)
+    if not task.HasField(needed):
+        raise InvalidArgument(f"task.{needed} is missing", field=f"task.{needed}", value="nothing", limit="required")
+    if texts and task.HasField("want"):
+        raise InvalidArgument("texts are not scored", field="task.want", value="set", limit="unset beside texts")
 
 
 def first_row(task: teacher_pb2.ScoreTask) -> int:

@@ -83,11 +83,12 @@ class TurnContext(_message.Message):
     def __init__(self, turn: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ...) -> None: ...
 
 class ScoreTask(_message.Message):
-    __slots__ = ("schema", "task_id", "rollout", "inline", "teacher", "context", "turn_contexts", "want", "band", "deadline_unix_ms", "trace", "tokenizer_sha256", "grade")
+    __slots__ = ("schema", "task_id", "rollout", "inline", "texts", "teacher", "context", "turn_contexts", "want", "band", "deadline_unix_ms", "trace", "tokenizer_sha256", "grade")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     TEACHER_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     TURN_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +102,7 @@ class ScoreTask(_message.Message):
     task_id: str
     rollout: _common_pb2.RolloutId
     inline: _common_pb2.Sequence
+    texts: GradeItems
     teacher: _common_pb2.ModelChoice
     context: _common_pb2.TokenIds
     turn_contexts: _containers.RepeatedCompositeFieldContainer[TurnContext]
@@ -110,7 +112,7 @@ class ScoreTask(_message.Message):
     trace: str
     tokenizer_sha256: bytes
     grade: GradeSpec
-    def __init__(self, schema: _Optional[int] = ..., task_id: _Optional[str] = ..., rollout: _Optional[_Union[_common_pb2.RolloutId, _Mapping]] = ..., inline: _Optional[_Union[_common_pb2.Sequence, _Mapping]] = ..., teacher: _Optional[_Union[_common_pb2.ModelChoice, _Mapping]] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., turn_contexts: _Optional[_Iterable[_Union[TurnContext, _Mapping]]] = ..., want: _Optional[_Union[_common_pb2.Want, _Mapping]] = ..., band: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., trace: _Optional[str] = ..., tokenizer_sha256: _Optional[bytes] = ..., grade: _Optional[_Union[GradeSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, schema: _Optional[int] = ..., task_id: _Optional[str] = ..., rollout: _Optional[_Union[_common_pb2.RolloutId, _Mapping]] = ..., inline: _Optional[_Union[_common_pb2.Sequence, _Mapping]] = ..., texts: _Optional[_Union[GradeItems, _Mapping]] = ..., teacher: _Optional[_Union[_common_pb2.ModelChoice, _Mapping]] = ..., context: _Optional[_Union[_common_pb2.TokenIds, _Mapping]] = ..., turn_contexts: _Optional[_Iterable[_Union[TurnContext, _Mapping]]] = ..., want: _Optional[_Union[_common_pb2.Want, _Mapping]] = ..., band: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., trace: _Optional[str] = ..., tokenizer_sha256: _Optional[bytes] = ..., grade: _Optional[_Union[GradeSpec, _Mapping]] = ...) -> None: ...
 
 class BlobRef(_message.Message):
     __slots__ = ("key", "payload_bytes", "sha256")
@@ -123,13 +125,14 @@ class BlobRef(_message.Message):
     def __init__(self, key: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class Envelope(_message.Message):
-    __slots__ = ("schema", "task_id", "rows", "blob", "error", "verdict", "trace", "receipt", "finished")
+    __slots__ = ("schema", "task_id", "rows", "blob", "error", "verdict", "grades", "trace", "receipt", "finished")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
+    GRADES_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
@@ -139,10 +142,11 @@ class Envelope(_message.Message):
     blob: BlobRef
     error: _common_pb2.ErrorDetail
     verdict: Verdict
+    grades: GradeReply
     trace: str
     receipt: _common_pb2.Receipt
     finished: bool
-    def __init__(self, schema: _Optional[int] = ..., task_id: _Optional[str] = ..., rows: _Optional[_Union[_common_pb2.Rows, _Mapping]] = ..., blob: _Optional[_Union[BlobRef, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., trace: _Optional[str] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., finished: bool = ...) -> None: ...
+    def __init__(self, schema: _Optional[int] = ..., task_id: _Optional[str] = ..., rows: _Optional[_Union[_common_pb2.Rows, _Mapping]] = ..., blob: _Optional[_Union[BlobRef, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., grades: _Optional[_Union[GradeReply, _Mapping]] = ..., trace: _Optional[str] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., finished: bool = ...) -> None: ...
 
 class DeadLetter(_message.Message):
     __slots__ = ("task", "reason", "attempts", "trace", "died_unix_ms")
@@ -191,6 +195,12 @@ class GradeItem(_message.Message):
     group: str
     unsure_at: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, prompt: _Optional[str] = ..., response: _Optional[str] = ..., reference: _Optional[str] = ..., group: _Optional[str] = ..., unsure_at: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GradeItems(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[GradeItem]
+    def __init__(self, items: _Optional[_Iterable[_Union[GradeItem, _Mapping]]] = ...) -> None: ...
 
 class CriterionVerdict(_message.Message):
     __slots__ = ("name", "validity", "score", "reason", "text", "weight")

@@ -13,6 +13,7 @@ from preceptor_teacher.grading import graded
 from preceptor_teacher.mathematics import MathProcess
 
 ENGINE = "check"
+TEXTS_AT_ONCE = 16  # rules take no time; what takes some goes to one process, one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Checker:
     """A served one. It is made inside an event loop."""
 
     trouble: str | None = None
+    texts_at_once = TEXTS_AT_ONCE
 
     def __init__(self, spec: CheckSpec) -> None:
         self.spec = spec

@@ -25,11 +25,13 @@ class Draining:
         self.drained: set[str] = set()
         lifecycle.probe("drain", self._told)
 
-    def watch(self, name: str, pool: EnginePool, worker: QueueWorker | None) -> None:
-        """What finishes the work of a teacher; its worker leases no more while it is drained."""
+    def watch(self, name: str, pool: EnginePool) -> None:
+        """What finishes the work of a teacher."""
         self._pools[name] = pool
-        if worker is not None:
-            self._workers[name] = worker
+
+    def watch_worker(self, name: str, worker: QueueWorker) -> None:
+        """It leases no more while its teacher is drained."""
+        self._workers[name] = worker
 
     def check(self, name: str) -> None:
         """Returns where the teacher takes new work."""

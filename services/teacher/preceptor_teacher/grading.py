@@ -50,6 +50,11 @@ class GradingTeacher(Protocol):
         """What its graders have noticed of it."""
         ...
 
+    @property
+    def texts_at_once(self) -> int:
+        """So many keep it busy."""
+        ...
+
     async def start(self) -> None:
         """Finds out what it has to before it can grade."""
         ...

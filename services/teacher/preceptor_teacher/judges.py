@@ -55,6 +55,11 @@ class Judge:
         return self.client.trouble
 
     @property
+    def texts_at_once(self) -> int:
+        """Requests that its provider gets at once."""
+        return self.spec.options.max_concurrency
+
+    @property
     def info(self) -> ModelInfo:
         """What is known of it. Weights and tokenizer are the provider's, so their digests are empty."""
         found, declared = self._found, self.spec.options.structured_output

@@ -7,8 +7,7 @@ import itertools
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ from preceptor_serving.auth.terms import Terms
 from preceptor_serving.engine_host.placement import PlaceEngine, in_child_process
 from preceptor_serving.engines.plan import RowPlan
 from preceptor_serving.frame.call import Call
-from preceptor_serving.lifecycle.state import State, Status
 from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.shared_clocks import SharedClocks
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits, Task, Work
@@ -43,6 +41,7 @@ from preceptor_teacher.checks import Checker, CheckSpec
 from preceptor_teacher.draining import Draining
 from preceptor_teacher.grading import GradingTeacher, judge_of, names_of
 from preceptor_teacher.judges import Judge, JudgementCollector, JudgeSpec
+from preceptor_teacher.judging import Asker, Court
 from preceptor_teacher.pool import EnginePool, PoolPolicy
 from preceptor_teacher.runs import named, result_of, run_all
 from preceptor_teacher.standings import Standings
@@ -50,13 +49,13 @@ from preceptor_teacher.status import StatusDesk, visible_to
 from preceptor_teacher.status_metrics import StatusCollector
 from preceptor_teacher.tickets import Ticket
 from preceptor_teacher.version_calls import VersionCalls, tenant_of
-from preceptor_teacher.worker import QueueWorker, WorkerPolicy
+from preceptor_teacher.worker import Grading, Scoring, Trade, WorkerPolicy
+from preceptor_teacher.workers import Workers
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
 FLOW_SHARE = 0.5  # of the queue's room that other flows leave
-WORKER_GRACE_S = 15.0  # inside the frame's own limit for stopping a service
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,10 @@ class TeacherService:
         self._queue = queue
         self._own_queue: Queue | None = None
         self._worker_policy = worker_policy or WorkerPolicy()
-        self._workers: list[QueueWorker] = []
-        self._grace_s = 0.0
+        self._workers: Workers | None = None
         self._teachers: dict[str, Teacher] = {}
         self._judges: list[GradingTeacher] = []
+        self._courts: dict[str, Court] = {}
         self._clients: dict[str, ChatClient] = {}
         self._cache: ScoreCache | None = None
         self._worker_name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -106,6 +105,7 @@ class TeacherService:
         self.accounts = Accounts()
         self._numbers = itertools.count()
         self._bounds = Bounds(1, 1, 1)
+        self._limits = QueueLimits()
 
     # ---- the frame's side
 
@@ -133,7 +133,8 @@ class TeacherService:
         settings = context.settings
         assert isinstance(settings, TeacherSettings), "the teacher runs on teacher settings"
         self._bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, settings.max_message_bytes)
-        limits = QueueLimits(flow_tasks=settings.max_queue_tasks, total_tasks=settings.max_queue_tasks, flow_share=FLOW_SHARE)
+        most = settings.max_queue_tasks
+        self._limits = limits = QueueLimits(flow_tasks=most, total_tasks=most, flow_share=FLOW_SHARE)
         self._queue = self._queue or await self._open_queue(settings)
         self._open_accounts(context, settings)
         self._cache = open_cache(settings)
@@ -154,7 +155,7 @@ class TeacherService:
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
             self._pools[spec.name] = pool
-            draining.watch(spec.name, pool, None)
+            draining.watch(spec.name, pool)
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 
@@ -162,7 +163,7 @@ class TeacherService:
         """Before anything is loaded, so that who asks hears what is still to come."""
         self._draining = draining = Draining(context.lifecycle, names, context.stop)
         standings = Standings(names, self._pools, self._judges, draining, context.lifecycle, context.meters)
-        self._desk = StatusDesk(self._pools, self._scoring_names, self._worker_name, context, self._queue, standings)
+        self._desk = StatusDesk(self._pools, self._all_names, self._worker_name, context, self._queue, standings)
         context.meters.registry.register(StatusCollector(self._desk))
         self._desk.start()
         return draining
@@ -172,6 +173,7 @@ class TeacherService:
         judge = Checker(spec) if isinstance(spec, CheckSpec) else self._judge(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
+        self._courts[spec.name] = Court(judge, self.accounts, self._limits, self._bounds)
         await judge.start()
 
     def _judge(self, spec: JudgeSpec) -> Judge:
@@ -207,29 +209,19 @@ class TeacherService:
         return self._own_queue
 
     def _start_workers(self, queue: Queue, context: ServiceContext, settings: TeacherSettings) -> None:
-        """One for each teacher; they stop leasing as soon as the service drains."""
-        self._grace_s = settings.drain_grace_s
         bounds = replace(self._bounds, max_reply_bytes=WorkerPolicy().bounds.max_reply_bytes)
         policy = replace(self._worker_policy, bounds=bounds)
-        for teacher in self._teachers.values():
-            names = (teacher.spec.name, *teacher.spec.aliases)
-            worker = QueueWorker(queue, teacher.pool, names, self._worker_name, policy, accounts=self.accounts)
-            context.lifecycle.probe(f"queue:{teacher.spec.name}", lambda worker=worker: worker.trouble)
-            worker.start()
-            self._workers.append(worker)
-            if self._draining is not None:
-                self._draining.watch(teacher.spec.name, teacher.pool, worker)
-        context.lifecycle.listen(self._drain_with)
-
-    def _drain_with(self, status: Status) -> None:
-        if status.state is State.DRAINING:
-            for worker in self._workers:
-                worker.drain()
+        assert self._draining is not None, "teachers are named before they work"
+        self._workers = Workers(queue, self._worker_name, policy, self.accounts, settings.drain_grace_s)
+        trades: dict[str, Trade] = {name: Scoring(teacher.pool) for name, teacher in self._teachers.items()}
+        trades |= {name: Grading(court) for name, court in self._courts.items()}
+        self._workers.start({self.all_names(name): trade for name, trade in trades.items()}, context.lifecycle, self._draining)
 
     async def stop(self) -> None:
         if self._desk is not None:
             await self._desk.close()
-        await asyncio.gather(*(worker.stop(min(self._grace_s, WORKER_GRACE_S)) for worker in self._workers))
+        if self._workers is not None:
+            await self._workers.stop()
         await asyncio.gather(*(teacher.pool.stop() for teacher in self._teachers.values()))
         await asyncio.gather(*(judge.close() for judge in self._judges))
         await asyncio.gather(*(clocks.close() for clocks in self._clocks), self.accounts.close())
@@ -293,6 +285,9 @@ class TeacherService:
     def _scoring_names(self) -> list[str]:
         return [name for teacher in self._teachers.values() for name in (teacher.spec.name, *teacher.spec.aliases)]
 
+    def _all_names(self) -> list[str]:
+        return [*self._scoring_names(), *names_of(self._judges)]
+
     async def status(self, request: teacher_pb2.StatusRequest, call: Call) -> teacher_pb2.TeacherStatus:
         """Engines, what is wrong, and the jobs that this caller may see; answered while teachers are loaded, too."""
         if self._desk is None:
@@ -350,30 +345,29 @@ class TeacherService:
 
     async def grade(self, request: teacher_pb2.GradeRequest, call: Call) -> teacher_pb2.GradeReply:
         """One verdict or error for each item, in order."""
-        job = call.identity.job_for(request.job)
-        judge = self.find_judge(request.teacher.teacher)
-        check_count(len(request.items), self._bounds)
-        async with self._judging(judge, call.identity, job, len(request.items)):
-            results = await judge.grade(request, Payer(call.identity.tenant, job))
+        court = self._court(self.find_judge(request.teacher.teacher))
+        asker = self._asker(court, call, request.job)
+        results = await court.grade(request, asker)
+        self.accounts.count(asker.flow, {Counter.REQUESTS: 1})
         return teacher_pb2.GradeReply(results=results)
 
     async def converse(self, judge: Judge, messages: Sequence[Message], max_tokens: int | None, call: Call) -> ChatReply:
         """A judge's answer to a conversation, accounted to the caller as one judged item."""
-        job = call.identity.job_for("")
-        async with self._judging(judge, call.identity, job, 1):
-            return await judge.converse(messages, max_tokens, Payer(call.identity.tenant, job))
+        court = self._court(judge)
+        asker = self._asker(court, call, "")
+        async with court.session(asker, 1):
+            reply = await judge.converse(messages, max_tokens, Payer(asker.flow.tenant, asker.flow.job))
+        self.accounts.count(asker.flow, {Counter.REQUESTS: 1})
+        return reply
 
-    @asynccontextmanager
-    async def _judging(self, judge: GradingTeacher, identity: Identity, job: str, places: int) -> AsyncGenerator[None]:
-        """So many places of the tenant's quota; a block that ends well is one request of the job."""
+    def _court(self, judge: GradingTeacher) -> Court:
         self._check_taken(judge.spec.name)
-        flow = FlowKey(judge.spec.name, identity.tenant, job, 0)
-        hold = await self.accounts.reserve(flow, identity.terms.limits, tokens=0, places=places)
-        try:
-            yield
-        finally:
-            await hold.settle(0)
-        self.accounts.count(flow, {Counter.REQUESTS: 1})
+        return self._courts[judge.spec.name]
+
+    def _asker(self, court: Court, call: Call, job: str) -> Asker:
+        identity = call.identity
+        name, band = court.judge.spec.name, identity.terms.band_for(0)
+        return Asker(FlowKey(name, identity.tenant, identity.job_for(job), band), identity.terms, call.deadline)
 
     def flow(self, teacher: Teacher, identity: Identity, job: str, band: int) -> FlowKey:
         """Whose work a request is, in the band that the caller's key allows."""

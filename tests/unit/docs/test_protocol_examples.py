@@ -18,16 +18,20 @@ import torch
 import preceptor.queue.ledger
 import preceptor.queue.memory  # noqa: F401  these two register every script
 from preceptor import codec, names, wire
+from preceptor.client.grading import GradeOptions, grade_request
+from preceptor.errors import Unsupported
 from preceptor.journal import StepApplied
 from preceptor.limits import check
 from preceptor.names import CacheIdentity, TokenKind
 from preceptor.philox import rollout_uniform, teacher_uniform
 from preceptor.queue import Flow, LogName, QueueBounds
+from preceptor.queue.envelopes import unpack
+from preceptor.queue.grading import name_of, task_of
 from preceptor.queue.keys import flows_key, leases_key, quota_key, usage_key
-from preceptor.queue.parts import log_part
+from preceptor.queue.parts import check_shape, log_part
 from preceptor.queue.ranks import SPAN, ready_score
 from preceptor.queue.scripts import SCRIPTS
-from preceptor.types import Grade, ModelRef, Sequence, TailOf, Want, Window
+from preceptor.types import Grade, GradeItem, ModelRef, Sequence, TailOf, Want, Window
 from preceptor_proto.v1 import common_pb2, rollout_pb2, teacher_pb2
 from preceptor_serving.models.draw import draw
 
@@ -243,6 +247,28 @@ def envelope(x: Fields) -> None:
     assert codec.decode_column(parsed.rows.sampled_f32le, 2).tolist() == [-0.5, -2.0]
 
 
+def grade_task(x: Fields) -> None:
+    parsed = teacher_pb2.ScoreTask.FromString(bytes.fromhex(x["proto"]))
+    check_shape(parsed)
+    request = grade_request(x["teacher"], [GradeItem(x["prompt"], x["response"])], GradeOptions(x["grader"], job=x["trace"]))
+    assert task_of(request, x["task_id"], 0).SerializeToString(deterministic=True).hex() == x["proto"]
+    digest = hashlib.sha256(b"preceptor grade task 1\n" + request.SerializeToString(deterministic=True))
+    assert name_of(request) == f"grade/{digest.hexdigest()}"
+    parsed.schema = 1
+    with pytest.raises(Unsupported, match="another version"):
+        check_shape(parsed)
+
+
+def grade_envelope(x: Fields) -> None:
+    parsed = unpack(bytes.fromhex(x["proto"]))
+    assert parsed.SerializeToString(deterministic=True).hex() == x["proto"]
+    assert (parsed.task_id, parsed.finished) == (x["task_id"], True)
+    [result] = parsed.grades.results
+    assert (result.verdict.reward, result.verdict.calls) == (float(x["reward"]), int(x["calls"]))
+    parsed.schema = 1
+    assert unpack(parsed.SerializeToString()).error.code == common_pb2.CORRUPT
+
+
 def cells(x: Fields) -> None:
     context, cell = int(x["context"]), 32
 
@@ -275,6 +301,8 @@ CHECKS: dict[str, Callable[[Fields], None]] = {
     "ready-score": ready_scores,
     "log-entry": log_entry,
     "envelope": envelope,
+    "grade-task": grade_task,
+    "grade-envelope": grade_envelope,
     "cells": cells,
 }
 

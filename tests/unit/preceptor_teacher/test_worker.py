@@ -1,5 +1,7 @@
 """The queue door: growing logs, takeovers, views, cancels, poison and drains, over the in-memory queue and real engines."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import asyncio
@@ -27,7 +29,7 @@ from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits
 from preceptor_teacher.engines.hf import create
 from preceptor_teacher.pool import EnginePool, PoolPolicy
-from preceptor_teacher.worker import QueueWorker, WorkerPolicy
+from preceptor_teacher.worker import QueueWorker, Scoring, WorkerPolicy
 
 TEACHER = "t"
 FLOW = Flow(TEACHER, "acme", "job")
@@ -118,7 +120,7 @@ async def worker(
     channel = channel or InlineEngine(lambda: FakeEngine(FakeOptions(name=TEACHER)))
     engine_pool = EnginePool(channel, PoolPolicy(**pool), QueueLimits())
     await engine_pool.start()
-    one = QueueWorker(queue, engine_pool, names, "worker-1", policy, accounts=accounts)
+    one = QueueWorker(queue, Scoring(engine_pool), names, "worker-1", policy, accounts=accounts)
     one.start()
     try:
         yield one
@@ -259,7 +261,7 @@ async def test_growing_hf_tasks_reuse_their_state_and_a_group_shares_its_prompt(
             await writer.close(EOS)
         await at.until("r0", "r1", "r2", "r3")
         unique = len(prompt) + 4 * 32
-        assert one._pool.tokens_computed <= 1.05 * unique
+        assert one._trade.pool.tokens_computed <= 1.05 * unique
         direct = create({"name": TEACHER, "folder": llama_folder})
         for i in range(4):
             assert at.sampled(f"r{i}") == pytest.approx(

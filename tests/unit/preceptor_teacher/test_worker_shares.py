@@ -18,7 +18,7 @@ from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.engines.fake import FakeEngine, FakeOptions
 from preceptor_serving.scheduler.types import QueueLimits
 from preceptor_teacher.pool import EnginePool, PoolPolicy
-from preceptor_teacher.worker import QueueWorker, WorkerPolicy
+from preceptor_teacher.worker import QueueWorker, Scoring, WorkerPolicy
 from preceptor_teacher.worker.holdings import Held, Holdings
 
 FLOW, OTHER = Flow("t", "acme", "job"), Flow("t", "acme", "other")
@@ -151,7 +151,7 @@ async def _gated(queue: MemoryQueue, name: str, gate: threading.Event) -> AsyncG
     channel = InlineEngine(lambda: FakeEngine(FakeOptions(name="t", tokens_per_s=1.0), sleep=lambda s: _pass(gate, s)))
     pool = EnginePool(channel, PoolPolicy(batch_tokens=BATCH_TOKENS), QueueLimits())
     await pool.start()
-    worker = QueueWorker(queue, pool, ("t",), name, QUICK)
+    worker = QueueWorker(queue, Scoring(pool), ("t",), name, QUICK)
     worker.start()
     try:
         yield worker

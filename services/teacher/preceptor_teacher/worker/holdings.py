@@ -1,4 +1,4 @@
-"""What a worker holds of each flow, in leases and in tokens, and how much more it takes.
+"""What a worker holds of each flow, in leases and in tokens, and how much more it takes. A judge's worker counts texts as tokens.
 
 A lease keeps a task from every other worker, so no more is held than keeps the engine full. What a task weighs is known when its
 log has been read; until then it counts as the largest of the flow's latest tasks.

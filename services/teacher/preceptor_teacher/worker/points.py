@@ -13,3 +13,6 @@ POINTS = (
     "leases reclaimed",
 )
 """Every point, in the order of a task; the last two belong to no task."""
+
+GRADE_POINTS = ("lease taken", "verdicts read", "verdicts committed")
+"""Those of a task of texts; the points of a call to the provider (`api.points`) lie between the first two."""

@@ -16,11 +16,11 @@ from preceptor.logs import get_logger
 from preceptor.queue import Lease, Queue, ReadyBand
 from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import FlowKey
-from preceptor_teacher.pool import EnginePool
 from preceptor_teacher.worker.holdings import Held, Holdings
-from preceptor_teacher.worker.lease import LeasedTask
 from preceptor_teacher.worker.logs import LogReader
 from preceptor_teacher.worker.policy import WorkerPolicy
+from preceptor_teacher.worker.tending import Bench
+from preceptor_teacher.worker.trades import Trade
 
 log = get_logger("preceptor.worker")
 
@@ -31,19 +31,20 @@ class QueueWorker:
     def __init__(
         self,
         queue: Queue,
-        pool: EnginePool,
+        trade: Trade,
         names: Sequence[str],
         name: str,
         policy: WorkerPolicy | None = None,
         hooks: Hooks | None = None,
         accounts: Accounts | None = None,
     ) -> None:
-        self._queue, self._pool, self._names, self._name = queue, pool, tuple(names), name
+        self._queue, self._trade, self._names, self._name = queue, trade, tuple(names), name
         self._policy = policy or WorkerPolicy()
         self._hooks = hooks or NoHooks()
         self._accounts = accounts or Accounts()
-        self._logs = LogReader(queue, self._policy.log_tokens)
-        self._holdings = Holdings(self._policy, pool.policy.batch_tokens)
+        logs = LogReader(queue, self._policy.log_tokens)
+        self._bench = Bench(queue, logs, self._policy, self._hooks, self._accounts, self._names[0])
+        self._holdings = Holdings(self._policy, trade.batch)
         self._held: dict[asyncio.Task[None], Held] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
@@ -138,11 +139,11 @@ class QueueWorker:
 
     def _start_tag(self, band: ReadyBand) -> float:
         """The flow that the scheduler would serve next is leased first, so that no flood keeps it out of the worker."""
-        return self._pool.scheduler.start_tag(FlowKey(self._names[0], band.flow.tenant, band.flow.job, band.band))
+        return self._trade.start_tag(FlowKey(self._names[0], band.flow.tenant, band.flow.job, band.band))
 
     async def _take(self, band: ReadyBand, *, limit: int, alone: bool) -> int:
         """How many leases were taken; a job whose keys cannot be read is passed over, and does not keep the others."""
-        latest = self._pool.info.model
+        latest = self._trade.latest
         try:
             leases = await self._queue.lease(band.flow, self._name, band=band.band, limit=limit, alone=alone, latest=latest)
         except (Corrupt, InvalidArgument) as error:
@@ -157,8 +158,8 @@ class QueueWorker:
         return len(leases)
 
     def _begin(self, lease: Lease) -> None:
-        held, name = self._holdings.begin(lease.flow), self._names[0]
-        work = LeasedTask(self._queue, self._pool, self._logs, self._policy, lease, held, self._hooks, self._accounts, name)
+        held = self._holdings.begin(lease.flow)
+        work = self._trade.take(self._bench, lease, held)
         task = asyncio.create_task(work.run(), name=f"lease-{lease.task_id}")
         self._held[task] = held
         task.add_done_callback(self._ended)

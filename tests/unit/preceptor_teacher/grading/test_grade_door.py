@@ -33,7 +33,7 @@ ITEMS = [GradeItem(FIRST.prompt, FIRST.worked), GradeItem(SECOND.prompt, "834"),
 
 @asynccontextmanager
 async def judged(
-    *, faults: FaultPlan | None = None, key: str = KEY, max_batch_items: int = 8, **options
+    *, faults: FaultPlan | None = None, key: str = KEY, max_batch_items: int = 8, service: dict[str, Any] | None = None, **options
 ) -> AsyncGenerator[tuple[RunningService, StandIn]]:
     async with standing_in(BUNDLED_TEACHER, faults=faults, api_key=KEY) as provider:
         with pytest.MonkeyPatch.context() as patch:
@@ -41,9 +41,9 @@ async def judged(
             here = {"private_hosts": ("127.0.0.1",), "api_key_env": "PROVIDER_KEY"}
             judge = ApiOptions(base_url=provider.base_url, model="m", **here, **options)
             place: Any = lambda made, _: InlineEngine(lambda: FakeEngine(FakeOptions(**made.options)))  # noqa: E731
-            service = TeacherService((JudgeSpec("judge", judge, ("critic",)), spec("scorer")), place)
+            teachers = TeacherService((JudgeSpec("judge", judge, ("critic",)), spec("scorer")), place, **(service or {}))
             settings = TeacherSettings(grpc_port=0, rest_port=0, max_batch_items=max_batch_items)
-            async with running(service, settings) as house:
+            async with running(teachers, settings) as house:
                 yield house, provider
 
 
