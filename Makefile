@@ -104,6 +104,10 @@ test-compose: ## Run the compose file on real containers, or say why this machin
 test-faults: install ## Kill, stop, cut and poison real processes on loopback (FAULTS_ARGS="--resume FILE" goes on where it was stopped)
 	OMP_NUM_THREADS=1 $(RUN) tests.faults $(FAULTS_ARGS)
 
+.PHONY: test-episode-faults
+test-episode-faults: install ## Kill real services and learners in the middle of rollouts of several turns (EPISODE_ARGS="--resume FILE" goes on)
+	OMP_NUM_THREADS=1 $(RUN) tests.faults.episodes $(EPISODE_ARGS)
+
 .PHONY: test-fuzz
 test-fuzz: install ## Send generated input to every door, and write it under a tenant's keys (FUZZ_ARGS="--cases 500 --seed 2")
 	OMP_NUM_THREADS=1 $(RUN) tests.fuzz $(FUZZ_ARGS)

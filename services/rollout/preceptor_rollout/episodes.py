@@ -19,6 +19,10 @@ from preceptor_rollout.environments.player import Player
 from preceptor_rollout.outcomes import OpenRollout, Reply
 
 
+POINTS = ("turn drawn", "environment answered", "answer appended")
+"""Named places in the middle of a rollout, each between two effects. Dying at any of them must cost time and nothing else."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Episode(OpenRollout):
     """A rollout of several turns."""
@@ -45,6 +49,7 @@ class Episode(OpenRollout):
         self._turn_start = len(self.chunks)
         self._turns += 1
         self._is_over = True
+        self.player.hooks.reached("turn drawn")
         return None
 
     async def answer(self) -> Reply | None:
@@ -65,6 +70,7 @@ class Episode(OpenRollout):
         if self._turns == 1:
             self._state = await self.player.start(json.loads(self.prompt.task_json or "{}"), self.left_s())
         answer = await self.player.step(self._state, last.text, self.left_s())
+        self.player.hooks.reached("environment answered")
         self._reward += answer.reward
         was_cut = last.finish_reason == common_pb2.FINISH_REASON_LENGTH
         if answer.messages and not was_cut and self._turns < self.player.max_turns:
@@ -79,6 +85,7 @@ class Episode(OpenRollout):
     async def _go_on(self, observation: bytes) -> None:
         if self.writer is not None:
             await self.writer.append(common_pb2.Segment(context=common_pb2.TokenIds(u32le=observation)))
+        self.player.hooks.reached("answer appended")
         self._read = observation
         so_far = b"".join(segment.context.u32le or segment.response.u32le for segment in self.segments)
         drawn_tokens = sum(len(segment.response.u32le) for segment in self.segments) // 4

@@ -14,6 +14,7 @@ from preceptor import wire
 from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config.settings import RolloutSettings
 from preceptor.errors import ConfigurationError, Unavailable
+from preceptor.hooks import Hooks, NoHooks
 from preceptor.limits import check_name
 from preceptor.queue import Queue
 from preceptor.types import ModelInfo
@@ -68,7 +69,7 @@ class RolloutService:
 
     `queue` holds the response logs; the one of the settings is opened where none is given, and without either no logs are
     written. `place_engine` decides where the engine runs. Policies ask `teacher`, or the one of the settings where none is given.
-    `environments` are offered beside those of the settings.
+    `environments` are offered beside those of the settings. `hooks` are told of the points of `episodes`.
     """
 
     name = "rollout"
@@ -79,9 +80,10 @@ class RolloutService:
         place_engine: PlaceEngine = in_child_process,
         teacher: TeacherPort | None = None,
         environments: Mapping[str, Environment] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self._queue, self._place_engine, self._teacher = queue, place_engine, teacher
-        self._environments = dict(environments or {})
+        self._environments, self._hooks = dict(environments or {}), hooks or NoHooks()
         self._link: TeacherDoors | None = None
         self._opened: list[Queue] = []
         self._engine: EngineChannel | None = None
@@ -125,7 +127,8 @@ class RolloutService:
         versions = Versions(engine, base, folders_under(self._roots))
         gate = Gate(settings.running_units, settings.max_queue_tasks)
         advisor = Advisor(engine, self._teacher, info, guided=student.guided)
-        players = Players(self._environments, render_with(engine), tuple(student.eos_ids), settings.environment_step_s)
+        render, eos_ids, step_s = render_with(engine), tuple(student.eos_ids), settings.environment_step_s
+        players = Players(self._environments, render, eos_ids, step_s, self._hooks)
         size = UnitSize(settings.batch_tokens, settings.unit_batches)
         relay = Relay(engine, versions, gate, self._queue, advisor, size, players)
         bounds = Bounds(settings.max_batch_items, settings.max_sequence_tokens, players.names)

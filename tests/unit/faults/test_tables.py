@@ -47,7 +47,7 @@ def test_outcomes_are_read_back_without_the_half_line_of_a_killed_command(tmp_pa
 
 def test_the_page_has_the_parts_that_the_commands_write() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name in ("faults", "fuzz"):
+    for name in ("faults", "episodes", "fuzz"):
         assert "| a row |" in page_with(name, ["| a row |"], page)
     with pytest.raises(ValueError, match="no part called other"):
         page_with("other", [], page)

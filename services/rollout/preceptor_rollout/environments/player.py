@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from preceptor.errors import DeadlineExceeded, EnvironmentFailed
+from preceptor.hooks import Hooks
 from preceptor.logs import get_logger
 from preceptor_proto.v1 import common_pb2, rollout_pb2
 from preceptor_rollout.calls import RENDER
@@ -37,9 +38,9 @@ class Player:
     """The environment of one request."""
 
     def __init__(
-        self, use: rollout_pb2.EnvironmentUse, environment: Environment, aside: Aside, render: Render, step_s: float
+        self, use: rollout_pb2.EnvironmentUse, environment: Environment, aside: Aside, render: Render, step_s: float, hooks: Hooks
     ) -> None:
-        self.max_turns = use.max_turns
+        self.max_turns, self.hooks = use.max_turns, hooks
         self._use, self._environment, self._aside, self._render, self._step_s = use, environment, aside, render, step_s
 
     async def start(self, task: Mapping[str, Any], left_s: float) -> Any:
@@ -97,8 +98,10 @@ class Player:
 class Players:
     """The environments of a service."""
 
-    def __init__(self, environments: Mapping[str, Environment], render: Render, eos_ids: tuple[int, ...], step_s: float) -> None:
-        self.eos_ids = eos_ids
+    def __init__(
+        self, environments: Mapping[str, Environment], render: Render, eos_ids: tuple[int, ...], step_s: float, hooks: Hooks
+    ) -> None:
+        self.eos_ids, self._hooks = eos_ids, hooks
         self._environments, self._render, self._step_s = environments, render, step_s
         self._aside = Aside()
 
@@ -111,4 +114,4 @@ class Players:
         if not request.HasField("environment"):
             return None
         environment = self._environments[request.environment.name]
-        return Player(request.environment, environment, self._aside, self._render, self._step_s)
+        return Player(request.environment, environment, self._aside, self._render, self._step_s, self._hooks)
