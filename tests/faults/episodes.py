@@ -112,7 +112,11 @@ class Stage:
         command = ("learn", *RECIPE, "--run", run, "--resume", "--runs", str(self.stack.runs))
         with self._log(run).open("ab") as output:
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "preceptor", *command), stdout=output, stderr=output, env=environment(self.stack), cwd=ROOT
+                *(sys.executable, "-m", "preceptor", *command),
+                stdout=output,
+                stderr=output,
+                env=environment(self.stack),
+                cwd=ROOT,
             )
 
 
@@ -226,7 +230,9 @@ async def run(asked: argparse.Namespace) -> list[Outcome]:
 
 def table(done: Sequence[Outcome]) -> list[str]:
     fine = sum(one.fine for one in done)
-    told = f"{len(done)} kills at {len({one.name for one in done})} points; {len(done) - fine} did not end as the undisturbed run."
+    told = (
+        f"{len(done)} kills at {len({one.name for one in done})} points; {len(done) - fine} did not end as the undisturbed run."
+    )
     return [results.provenance("make test-episode-faults"), "", told, "", *results.kill_table(done, POINTS)]
 
 

@@ -18,7 +18,6 @@ from preceptor_rollout import chunks
 from preceptor_rollout.environments.player import Player
 from preceptor_rollout.outcomes import OpenRollout, Reply
 
-
 POINTS = ("turn drawn", "environment answered", "answer appended")
 """Named places in the middle of a rollout, each between two effects. Dying at any of them must cost time and nothing else."""
 

@@ -32,10 +32,11 @@ async def serving(
     place=in_this_process,
     model: str = f"tiny={MODEL_DIRS['student']}",
     playing=None,
+    hooks=None,
     **settings,
 ) -> AsyncGenerator[tuple[RunningService, AsyncRolloutClient]]:
     """The service behind its doors, and a client of it."""
-    service = RolloutService(queue, place, environments=playing)
+    service = RolloutService(queue, place, environments=playing, hooks=hooks)
     async with AsyncExitStack() as stack:
         started = running(service, RolloutSettings(grpc_port=0, rest_port=0, model=model, **settings))
         house = await stack.enter_async_context(started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,16 @@ async def collect(client, prompts, wanted) -> list[Any]:
     return [one async for one in client.generate(prompts, wanted)]
 
 
+class Points:
+    """How often each point of an episode was reached."""
+
+    def __init__(self) -> None:
+        self.reached_at = Counter[str]()
+
+    def reached(self, point: str) -> None:
+        self.reached_at[point] += 1
+
+
 def turns_of(rollout: Rollout) -> list[tuple[str, list[int]]]:
     return [(segment.kind, segment.ids.tolist()) for segment in rollout.sequence.segments]
 
@@ -66,10 +77,12 @@ def test_the_calculator_answers_calls_and_judges_what_is_none():
 
 
 async def test_a_rollout_goes_on_behind_the_tools_answer_and_its_log_holds_every_turn():
-    queue = MemoryQueue()
-    async with serving(queue, **SUMS) as (_, client):
+    queue, points = MemoryQueue(), Points()
+    async with serving(queue, hooks=points, **SUMS) as (_, client):
         found = by_name(await collect(client, sums(), options(**PLAYED, write_logs=True, student_topk=3)))
     assert len(found) == 4
+    answered = sum(len(one.sequence.segments) // 2 for one in found.values())
+    assert points.reached_at == {"turn drawn": answered, "environment answered": answered, "answer appended": answered - 4}
     several = [one for one in found.values() if len(one.sequence.segments) > 2]
     assert several, "the student calls its tool"
     for rollout in found.values():
