@@ -243,7 +243,7 @@ def main() -> int:
     parser.add_argument("--resume", type=Path, help="a file of outcomes: what stands in it is not done again")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     asked = parser.parse_args()
-    configure_logs("faults", log_format="json", level="critical")
+    configure_logs("faults", log_format="json", level="error")
     latest = list({(one.name, one.seed): one for one in asyncio.run(run(asked))}.values())
     print("\n".join(table(latest)))
     if asked.write:
