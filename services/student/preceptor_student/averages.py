@@ -5,14 +5,14 @@ mean <- decay * mean + (1 - decay) * student        after every step, in f32, fr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from torch import Tensor, no_grad
 
 from preceptor.errors import Corrupt
 from preceptor.recipes import Copy
 from preceptor_student.masters import Masters
+from preceptor_student.share import ALONE, Share
 
 AVERAGES = "averages"
 
@@ -20,8 +20,8 @@ AVERAGES = "averages"
 class Averages:
     """One mean for each copy of kind `ema`, over everything that the optimiser moves."""
 
-    def __init__(self, copies: Mapping[str, Copy], masters: Masters) -> None:
-        self._masters = masters
+    def __init__(self, copies: Mapping[str, Copy], masters: Masters, share: Share = ALONE) -> None:
+        self._masters, self._share = masters, share
         self._decays = {name: copy.decay for name, copy in copies.items() if copy.decay is not None}
         self._means = {name: {key: one.detach().clone() for key, one in masters.named.items()} for name in self._decays}
 
@@ -32,15 +32,9 @@ class Averages:
             for key, mean in self._means[name].items():
                 mean.mul_(decay).add_(self._masters.named[key], alpha=1 - decay)
 
-    @contextmanager
-    def worn(self, name: str) -> Generator[None]:
-        """The model has the mean's weights for the length of the block, and every bit of its own afterwards."""
-        own = {key: one.detach().clone() for key, one in self._masters.named.items()}
-        self._masters.take(self._means[name])
-        try:
-            yield
-        finally:
-            self._masters.take(own)
+    def of(self, name: str) -> Mapping[str, Tensor]:
+        """One mean, under the names of the masters."""
+        return self._means[name]
 
     def state(self) -> dict[str, Tensor]:
         """`copy/parameter` -> tensor; empty where no copy is a mean."""
@@ -53,4 +47,4 @@ class Averages:
         if odd := sorted(own.keys() ^ state.keys()):
             raise Corrupt(f"the checkpoint has other means: {odd[0]}", field=f"{AVERAGES}.safetensors", value=odd[0])
         for key, mean in own.items():
-            mean.copy_(state[key])
+            mean.copy_(self._share.own_of(state[key], mean))

@@ -22,21 +22,28 @@ class Bases:
         self._device = device
         self._frozen: dict[str, PreTrainedModel] = {}
 
-    def model_for(self, config: RunConfig) -> PreTrainedModel:
-        """A model whose trainable parameters carry gradients. In evaluation mode: what drew is what trains."""
+    def model_for(self, config: RunConfig, hold_frozen: bool = True) -> PreTrainedModel:
+        """A model whose trainable parameters carry gradients. In evaluation mode: what drew is what trains.
+
+        Whoever cuts an adapter's base into parts does not hold the whole one: it is read anew for each run.
+        """
         lora, precision = config.training.lora, config.training.precision
         if lora is None:
-            model: PreTrainedModel = load_causal_lm(self.folder, precision, self._device).requires_grad_(requires_grad=True)
+            model = self._loaded(precision).requires_grad_(requires_grad=True)
         else:
-            model = with_adapter(self.frozen(precision), lora.rank, lora.alpha, _targets(lora), config.seed)
+            base = self.frozen(precision) if hold_frozen else self._loaded(precision)
+            model = with_adapter(base, lora.rank, lora.alpha, _targets(lora), config.seed)
         check_head(model)
         return model
 
     def frozen(self, precision: str) -> PreTrainedModel:
         """The base that adapters share; nobody writes into it."""
         if precision not in self._frozen:
-            self._frozen[precision] = load_causal_lm(self.folder, precision, self._device)  # pyright: ignore[reportArgumentType]
+            self._frozen[precision] = self._loaded(precision)
         return self._frozen[precision]
+
+    def _loaded(self, precision: str) -> PreTrainedModel:
+        return load_causal_lm(self.folder, precision, self._device)  # pyright: ignore[reportArgumentType]
 
 
 def _targets(lora: Lora) -> tuple[str, ...] | str:

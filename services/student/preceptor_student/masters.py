@@ -6,7 +6,7 @@ clipped norm and the moments are f32, and no second set of narrow gradients stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from torch import Tensor, nn, no_grad
 from torch import float32 as f32
@@ -21,13 +21,6 @@ class Masters:
         self._narrow = [(one, self.named[name]) for name, one in trained.items() if self.named[name] is not one]
         for parameter, master in self._narrow:
             parameter.register_post_accumulate_grad_hook(_adding_to(master))
-
-    @no_grad()
-    def take(self, values: Mapping[str, Tensor]) -> None:
-        """Other values for all of them, in the model too."""
-        for name, one in self.named.items():
-            one.copy_(values[name])
-        self.write_back()
 
     @no_grad()
     def write_back(self) -> None:

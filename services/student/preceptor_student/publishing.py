@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from preceptor.types import AdapterRef, ModelRef
 from preceptor_serving.durable import new_folder
 from preceptor_serving.models.adapters import save_adapter
@@ -18,27 +20,36 @@ from preceptor_student.trainer import Trainer
 BESIDE_WEIGHTS = (*HASHED, "*.txt", "*.model")
 
 
-def publish(versions: Path, bases: Bases, trainer: Trainer, ref: ModelRef) -> ModelRef:
-    """Writes the current weights under the ref's name; the ref with its digests. A version that is there stays as it is.
+def publish(versions: Path, bases: Bases, trainer: Trainer, ref: ModelRef, mean: str = "") -> ModelRef:
+    """Writes the current weights, or a mean of them, under the ref's name; the ref with its digests.
 
+    A version that is there stays as it is.
     Of an adapter only itself is written; `manifest_sha256` then names the base that it stands on.
     """
-    digest = _written(versions / version_name(ref), bases.folder, trainer)
+    digest = _written(versions / version_name(ref), bases.folder, trainer, mean)
     if trainer.is_adapter:
         return replace(ref, manifest_sha256=bases.sha256, adapter=AdapterRef(ref.run, digest))
     return replace(ref, manifest_sha256=digest)
 
 
-def _written(folder: Path, base: Path, trainer: Trainer) -> bytes:
+def _written(folder: Path, base: Path, trainer: Trainer, mean: str) -> bytes:
     if folder.is_dir():
         return verify(folder).manifest_sha256
     with new_folder(folder) as temporary:
         if trainer.is_adapter:
-            save_adapter(trainer.model, temporary)
+            save_adapter(trainer.model, trainer.whole_weights(mean), temporary)
         else:
             copy_beside_weights(base, temporary)
-            trainer.model.save_pretrained(temporary, state_dict=trainer.whole_weights())
+            _save_whole(trainer, trainer.whole_weights(mean), temporary)
         return write_manifest(temporary)
+
+
+def _save_whole(trainer: Trainer, weights: dict[str, Tensor], folder: Path) -> None:
+    model = trainer.model
+    model.save_pretrained(folder, state_dict=weights)
+    if model.dtype != trainer.kind:  # ranks keep wider tensors than they compute with, and transformers names what it sees
+        model.config.dtype = trainer.kind
+        model.config.save_pretrained(folder)
 
 
 def copy_beside_weights(base: Path, folder: Path) -> None:

@@ -125,8 +125,7 @@ class Run:
         if copy.kind == "ema":
             folder = copies_folder(self.folder.path) / name
             make_folder(folder)
-            with self.trainer.averages.worn(name):
-                mean = publishing.publish(folder, self._settings.bases, self.trainer, replace(ref, name=f"{ref.name}.{name}"))
+            mean = publishing.publish(folder, self._settings.bases, self.trainer, replace(ref, name=f"{ref.name}.{name}"), name)
             publishing.prune(folder, self._settings.keep_versions)
             return mean
         due = copy.taken_at(ref.step)

@@ -16,6 +16,8 @@ class Share:
 
     rank = 0
     ranks = 1
+    holds_bases = True
+    """Whether frozen models stay in memory whole, for the adapters to come."""
 
     def place(self, model: PreTrainedModel) -> Forward | None:
         """Lays the model out; what gives the states before its head where that is not the base model itself."""

@@ -33,14 +33,16 @@ class Trainer:
 
     def __init__(self, bases: Bases, config: RunConfig, heads: TeacherHeads, share: Share = ALONE) -> None:
         self.config, self._heads, self._share = config, heads, share
-        self.model = bases.model_for(config)
+        self.model = bases.model_for(config, share.holds_bases)
+        self.kind = self.model.dtype
+        self._kinds = {name: one.dtype for name, one in self.model.state_dict().items()}
         self.policy = Policy(self.model, packed=config.training.layout == "packed")
         if self.policy.packed:
             check_packing(self.policy)
         self.policy = replace(self.policy, forward=share.place(self.model))
         self._masters = Masters(self.model)
         self.updater = Updater(self._masters, config.optimizer, share)
-        self.averages = Averages(config.copies, self._masters)
+        self.averages = Averages(config.copies, self._masters, share)
 
     @property
     def head_rows(self) -> int:
@@ -77,15 +79,19 @@ class Trainer:
 
     def load(self, folder: Path) -> None:
         """Takes over what `save` wrote, by however many ranks, to the bit."""
-        self.restore(*(_joined(folder, name) for name in (MODEL, OPTIMIZER, AVERAGES)))
+        self.restore(*(joined(folder, name) for name in (MODEL, OPTIMIZER, AVERAGES)))
 
-    def whole_weights(self) -> dict[str, Tensor]:
-        """The model's state on the host, every tensor whole and tied ones one tensor; ranks other than 0 keep nothing of it."""
+    def whole_weights(self, mean: str = "") -> dict[str, Tensor]:
+        """What a version holds, on the host: the model's state as narrow as it computes, or the adapter; of a mean if named.
+
+        Every tensor is whole and tied ones are one tensor; ranks other than 0 keep nothing of it.
+        """
         found: dict[int, Tensor] = {}
-        state = self.model.state_dict(keep_vars=True)
-        for tensor in state.values():
-            if id(tensor) not in found:
-                whole = self._share.whole(tensor.detach()).cpu()
+        means = self.averages.of(mean) if mean else {}
+        state = self._masters.named if self.is_adapter else self.model.state_dict(keep_vars=True)
+        for name, tensor in state.items():
+            if id(tensor) not in found:  # a tied one has its mean under the first of its names
+                whole = self._share.whole(means.get(name, tensor).detach().to(self._kinds[name])).cpu()
                 found[id(tensor)] = whole if self._share.rank == 0 else whole.new_empty(0)
         return {name: found[id(tensor)] for name, tensor in state.items()}
 
@@ -141,7 +147,7 @@ class Trainer:
         return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}
 
 
-def _joined(folder: Path, name: str) -> dict[str, Tensor]:
+def joined(folder: Path, name: str) -> dict[str, Tensor]:
     """The tensors of all files of one kind: those that ranks have cut are their parts, in the order of the ranks."""
     whole = folder / f"{name}.safetensors"
     parts: dict[str, list[Tensor]] = {}

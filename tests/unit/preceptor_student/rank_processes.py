@@ -7,22 +7,38 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 from torch.distributed.tensor import DTensor
 
 from preceptor.errors import PreceptorError
+from preceptor.recipes import CompiledRecipe
 from preceptor_student.ranks.engine import LeadingEngine, follow
 from preceptor_student.ranks.group import Group
 from tests.unit.preceptor_student import stepping
 from tests.unit.preceptor_student.test_engine import made_batches, made_items, spoil
 
 Story = Callable[[LeadingEngine, Path], dict]
+
+LORA = {"lora": {"rank": 4, "alpha": 8.0}}
+WAYS = {
+    "f32": {},
+    "bf16": {"precision": "bf16"},
+    "lora": LORA,
+    "lora-bf16-packed": LORA | {"precision": "bf16", "layout": "packed"},
+}
+
+
+def recipe(way: str) -> CompiledRecipe:
+    """A way of training with a running mean of what it trains, which scores nothing here."""
+    mean = {"model": "tiny-student", "student_copy": {"kind": "ema", "decay": 0.75}, "view": "{prompt}"}
+    terms = stepping.REVERSE_KL, stepping.REVERSE_KL | {"teacher": "mean", "name": "mean"}
+    compiled = stepping.recipe(*terms, teachers={"tutor": {"model": "tiny-teacher"}, "mean": mean}, training=WAYS[way])
+    return replace(compiled, objective=stepping.recipe().objective)
 
 
 def batches_of(step: int) -> list[bytes]:
@@ -69,35 +85,62 @@ def run_rank(story: Story, folder: Path, port: int, rank: int, ranks: int, deadl
 # ---------------------------------------------------------------- stories
 
 
-def training(engine: LeadingEngine, folder: Path) -> dict:
+def training(engine: LeadingEngine, folder: Path, way: str) -> dict:
     """Three steps, durable after the second; the third twice, before and after going back to the second."""
-    compiled = stepping.recipe()
+    compiled = recipe(way)
     epoch = stepping.open_run(engine, compiled).epoch
     metrics = []
     for step in (1, 2, 3):
         metrics.append(dict(stepping.take_step(engine, compiled, batches_of(step), epoch, step).metrics))
         if step == 2:
             engine.checkpoint(stepping.student_pb2.CheckpointRequest(run="r", epoch=epoch))
-            save_file(engine._runs["r"].trainer.whole_weights(), folder / "durable.safetensors")
-    first = {name: one.clone() for name, one in engine._runs["r"].trainer.whole_weights().items()}
+    _save(engine, folder / "first")
     head = stepping.header(compiled, batches_of(3), epoch, 4)
     next(work := stepping.step_replies(engine, head, batches_of(3)))
     work.close()  # type: ignore[attr-defined]  # a caller that leaves in the middle of a step
     epoch = stepping.open_run(engine, compiled).epoch
     stepping.take_step(engine, compiled, batches_of(3), epoch, 3)
-    again = engine._runs["r"].trainer.whole_weights()
+    _save(engine, folder / "again")
     request = stepping.student_pb2.EvaluateRequest(run="r", objective=head.objective)
     request.batch.ParseFromString(batches_of(1)[0])
     loss = engine.evaluate(request).metrics["loss"]
     engine.publish(stepping.student_pb2.PublishRequest(run="r", epoch=epoch))
-    masters = engine._runs["r"].trainer._masters.named.values()
-    local = sum(one.to_local().numel() for one in masters if isinstance(one, DTensor))
-    return {
-        "metrics": metrics,
-        "same": all(torch.equal(first[name], again[name]) for name in first),
-        "evaluated": loss,
-        "local_share": local / sum(one.numel() for one in first.values()),
-    }
+    return {"metrics": metrics, "evaluated": loss, "local_share": _local_share(engine)}
+
+
+def durable(engine: LeadingEngine, folder: Path, way: str) -> dict:
+    """Opens the run, writes what was read, if there was anything, takes one step and makes it durable."""
+    status = stepping.open_run(engine, recipe(way))
+    if status.durable_step:
+        _save(engine, folder / "read")
+    stepping.take_step(engine, recipe(way), batches_of(1), status.epoch, status.durable_step + 1)
+    engine.checkpoint(stepping.student_pb2.CheckpointRequest(run="r", epoch=status.epoch))
+    return {"found_step": status.durable_step}
+
+
+def several_runs(engine: LeadingEngine, folder: Path) -> dict:
+    """Two adapters over one base, in turns."""
+    runs = ["r", "other"]
+    epochs = {run: stepping.open_run(engine, recipe("lora"), run).epoch for run in runs}
+    models = [engine._runs[run].trainer.model for run in runs]
+    for step in (1, 2):
+        for run, batches in zip(runs, (batches_of(step), batches_of(step + 1)), strict=True):
+            stepping.take_step(engine, recipe("lora"), batches, epochs[run], step, run)
+    frozen = [[one for one in model.parameters() if not one.requires_grad and isinstance(one, DTensor)] for model in models]
+    places = [{one.to_local().data_ptr() for one in parts} for parts in frozen]
+    _save(engine, folder / "first")
+    return {"shared": len(places[0] & places[1]), "frozen": len(places[0])}
+
+
+def _save(engine: LeadingEngine, folder: Path, run: str = "r") -> None:
+    folder.mkdir()
+    engine._runs[run].trainer.save(folder)
+
+
+def _local_share(engine: LeadingEngine) -> float:
+    """How much of the model this rank holds, what is frozen with it."""
+    parameters = list(engine._runs["r"].trainer.model.parameters())
+    return sum(one.to_local().numel() for one in parameters if isinstance(one, DTensor)) / sum(one.numel() for one in parameters)
 
 
 def killed(engine: LeadingEngine, folder: Path) -> dict:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
     return {_file_name(name): one.detach() for name, one in model.named_parameters() if is_part(name)}
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Both files of a model that `with_adapter` gave."""
-    save_file({name: one.cpu().contiguous() for name, one in adapter_weights(model).items()}, folder / WEIGHTS)
+def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Both files of a model that `with_adapter` gave. `weights`: the adapter's, under the names of the model's parameters."""
+    save_file({_file_name(name): one.contiguous() for name, one in weights.items()}, folder / WEIGHTS)
     values = model.peft_config[SLOT].to_dict() | {"base_model_name_or_path": None, "inference_mode": True}
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True, default=str))
 

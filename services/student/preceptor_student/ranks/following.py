@@ -35,7 +35,7 @@ class Follower:
             ),
             "save": lambda command, _: self._agreed("writing a checkpoint", self._trainer(command).save, command),
             "load": lambda command, _: self._agreed("reading a checkpoint", self._trainer(command).load, command),
-            "gather": lambda command, _: _drop(self._trainer(command).whole_weights()),
+            "gather": lambda command, _: _drop(self._trainer(command).whole_weights(command["mean"])),
             "close": lambda command, _: _drop(self._trainers.pop(command["run"], None)),
         }
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from preceptor.errors import Unsupported
 from preceptor.recipes import ObjectiveSpec, RunConfig
 from preceptor_serving.durable import told_when_full
 from preceptor_student.bases import Bases
@@ -23,7 +21,6 @@ class LeadingTrainer(Trainer):
     """A `Trainer` whose tensors are shards. `name` tells its copies on the followers from those of other runs."""
 
     def __init__(self, group: Group, shard: Shard, name: str, bases: Bases, config: RunConfig, heads: TeacherHeads) -> None:
-        check_shardable(config)
         self._group, self._name = group, name
         group.say({"do": "open", "run": name, "config": config.model_dump(mode="json"), "base_sha256": bases.sha256.hex()})
         with group.agreed("opening a run"):
@@ -59,10 +56,10 @@ class LeadingTrainer(Trainer):
         with self._group.agreed("reading a checkpoint"):
             super().load(folder)
 
-    def whole_weights(self) -> dict[str, Tensor]:
-        self._say("gather")
+    def whole_weights(self, mean: str = "") -> dict[str, Tensor]:
+        self._say("gather", mean=mean)
         with self._group.in_step("gathering the weights"):
-            return super().whole_weights()
+            return super().whole_weights(mean)
 
     def close(self) -> None:
         if not self._group.lost:
@@ -79,17 +76,3 @@ def _advanced(work: Generator[None, None, Outcome]) -> Outcome | None:
     except StopIteration as finished:
         return finished.value
     return None
-
-
-def check_shardable(config: RunConfig) -> None:
-    """`Unsupported` for what is trained in one process only."""
-    training = config.training
-    means = sorted(name for name, copy in config.copies.items() if copy.kind == "ema")
-    for field, value, there in (
-        ("training.lora", json.dumps(training.lora and training.lora.model_dump(mode="json")), training.lora is not None),
-        ("training.precision", training.precision, training.precision != "f32"),
-        ("copies", ", ".join(means), bool(means)),
-    ):
-        if there:
-            raise Unsupported(f"several ranks do not train with this {field}", field=f"config_json.{field}", value=value,
-                              limit="every weight, f32, no running means", hint="train it in one process")  # fmt: skip
