@@ -71,7 +71,7 @@ test-vllm: install-vllm ## Run the tests of the vllm engines on vLLM's CPU build
 		tests/unit/preceptor_teacher/test_vllm_versions.py tests/unit/preceptor_teacher/test_memory_at_the_limit.py \
 		tests/unit/preceptor_rollout/test_vllm.py tests/unit/preceptor_serving/test_vllm_arguments.py \
 		tests/contract/test_engine_vllm.py tests/contract/test_generation_vllm.py \
-		tests/integration/test_teacher_vllm.py tests/integration/test_rollout_vllm.py
+		tests/integration/test_teacher_vllm.py tests/integration/test_rollout_vllm.py tests/integration/test_echo_vllm.py
 
 .PHONY: test-trl
 test-trl: install ## Run TRL's own trainer with our teacher, in an environment of its own (1.5 GB; made once)

@@ -45,6 +45,11 @@ class StockClient:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
+    @property
+    def base_url(self) -> str:
+        """As clients of OpenAI's shape take it."""
+        return str(self._http.base_url).rstrip("/") + "/v1"
+
     async def together(self, sequences: Sequence[list[int]]) -> Reply:
         """All sequences in one request."""
         body = await self._post(sequences)

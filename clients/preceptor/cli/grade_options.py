@@ -12,17 +12,26 @@ from preceptor import limits, wire
 from preceptor.cli.options import parameter, text_option
 from preceptor.client.grading import GradeOptions
 from preceptor.errors import ConfigurationError
-from preceptor.grade_view.records import Record
+from preceptor.grade_view.records import U32, Record
 from preceptor.recipes.strict_yaml import parse_yaml
 from preceptor.types import GradeItem
 
-ONE = ("response", "reference")
+UNSURE = "Bytes of --response before places of doubt, the worst first; repeat it."
+ONE = ("response", "reference", "unsure_at")
 
 OPTIONS = (
     text_option("records", "--from", "FILE", 'Texts, one {"prompt": ..., "response": ...} a line; - is stdin.'),
     text_option("prompt", "--prompt", "TEXT", "One response without a file: what it answers,"),
     text_option("response", "--response", "TEXT", "what it says,"),
     text_option("reference", "--reference", "TEXT", "and what a right one looks like."),
+    parameter(
+        "unsure_at",
+        Annotated[
+            list[int] | None,
+            typer.Option("--unsure-at", metavar="BYTE", min=0, max=U32 - 1, help=UNSURE),
+        ],
+        None,
+    ),
     text_option("model", "--model", "NAME", "The teacher, by name or alias; unset: the only one with this grader."),
     parameter("grader", Annotated[str, typer.Option("--grader", metavar="NAME", help="How it judges.")], "verbal"),
     parameter(
@@ -66,7 +75,7 @@ def _check_one_source(given: dict[str, Any]) -> None:
     if (given["prompt"] is None) == (given["records"] is None):
         raise _wrong("prompt", "given twice" if given["records"] else "unset", "--from FILE, or --prompt TEXT --response TEXT")
     for name in ONE:
-        if given["records"] is not None and given[name] is not None:
+        if given["records"] is not None and given[name] not in (None, []):
             raise _wrong(name, given[name], "unset beside --from")
     if given["prompt"] is not None and given["response"] is None:
         raise _wrong("response", "unset", "text, beside --prompt")
@@ -75,7 +84,7 @@ def _check_one_source(given: dict[str, Any]) -> None:
 def _single(given: dict[str, Any]) -> Record | None:
     if given["prompt"] is None:
         return None
-    item = GradeItem(given["prompt"], given["response"], given["reference"] or "")
+    item = GradeItem(given["prompt"], given["response"], given["reference"] or "", unsure_at=tuple(given["unsure_at"] or ()))
     limits.check(wire.grade_item_to_proto(item))
     return Record(item)
 

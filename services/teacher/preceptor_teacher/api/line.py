@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from preceptor.errors import ConfigurationError, Exhausted, PreceptorError, Unavailable
 from preceptor_teacher.api.options import ApiOptions
-from preceptor_teacher.api.retries import retry_after_s
+from preceptor_teacher.api.retries import advised_pause_s
 from preceptor_teacher.api.transport import GuardedTransport
 from preceptor_teacher.api.wires import WIRES, Parsed
 from preceptor_teacher.api.wires.reading import Body, json_object
@@ -27,6 +27,8 @@ SHOWN_CODES = frozenset(
         "authentication_error",
         "billing_error",
         "context_length_exceeded",
+        "dynamic_request_limited",
+        "dynamic_token_limited",
         "insufficient_quota",
         "invalid_api_key",
         "invalid_request_error",
@@ -149,9 +151,9 @@ def _refusal(response: httpx.Response, data: bytes) -> PreceptorError:
     status, said = response.status_code, _error_code(data)
     told = f"the provider answered {status}{f' ({said})' if said else ''}"
     if status == 429:
-        return Exhausted(told, retry_after_s=retry_after_s(response.headers.get("retry-after")))
+        return Exhausted(told, retry_after_s=advised_pause_s(response.headers))
     if status in (408, 409, 425) or status >= 500:
-        return Unavailable(told, retry_after_s=retry_after_s(response.headers.get("retry-after")))
+        return Unavailable(told, retry_after_s=advised_pause_s(response.headers))
     if status in (401, 403):
         return ConfigurationError(told, field="api_key", hint="give the teacher service a key that the provider accepts")
     hint = "redirects are not followed: name the address that answers" if 300 <= status < 400 else "see base_url and model"
@@ -164,5 +166,5 @@ def _error_code(data: bytes) -> str:
         error = json_object(data).get("error")
     except PreceptorError:
         return ""
-    found = [error.get(name) for name in ("code", "type")] if isinstance(error, dict) else []
+    found = [error.get(name) for name in ("code", "type", "error_type")] if isinstance(error, dict) else []
     return next((one for one in found if isinstance(one, str) and one in SHOWN_CODES), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -71,6 +71,22 @@ class RetryBudget:
             raise error
         self.spent_s += pause_s
         return pause_s
+
+
+LONGEST_RESET_S = 3600.0
+
+
+def advised_pause_s(headers: Mapping[str, str]) -> float | None:
+    """What a refusal says of when to come again: Retry-After, else the seconds in which Together's limit is whole again. A number
+    that can only be a date, as other servers write under that name, is none."""
+    said = retry_after_s(headers.get("retry-after"))
+    if said is not None:
+        return said
+    try:
+        reset_s = float(headers.get("x-ratelimit-reset", ""))
+    except ValueError:
+        return None
+    return reset_s if 0 <= reset_s <= LONGEST_RESET_S else None
 
 
 def retry_after_s(header: str | None, now_unix_s: float | None = None) -> float | None:

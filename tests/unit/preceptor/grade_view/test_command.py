@@ -16,6 +16,8 @@ from preceptor.cli import grade as cli
 from preceptor.cli import run
 from preceptor.config import TeacherSettings
 from preceptor.grade_view.asking import RECORDS_A_REQUEST
+from preceptor.grade_view.records import FIELDS
+from preceptor_proto.v1.teacher_pb2 import GradeItem, GradeRequest, GradeSpec
 from preceptor_serving.run import running
 from preceptor_teacher.checks import CheckSpec
 from preceptor_teacher.service import TeacherService
@@ -96,6 +98,29 @@ async def test_a_judge_that_is_away_fails_its_records_and_a_file_keeps_what_was_
     assert json.loads(told[-1])["error"]["code"] == "UNAVAILABLE"
 
 
+async def test_doubts_of_a_record_and_of_a_single_response_say_what_is_audited(told, tmp_path: Path) -> None:
+    response = "8+6+0=14 7+5+1=13 4+3+1=08 834"
+    file = tmp_path / "in.jsonl"
+    file.write_text(lines({"prompt": "478+356", "response": response, "unsure_at": [18, 3]}))
+    chunks = ("--grader", "chunks", "--param", "chunk_words=1", "--param", "most_chunks=1")
+    async with judged() as (house, _):
+        flags = ["--teacher", f"127.0.0.1:{house.grpc_port}", *chunks]
+        assert await grade(*flags, "--from", str(file)) == 0
+        assert await grade(*flags, "--prompt", "478+356", "--response", response, "--unsure-at", "9", "--unsure-at", "20") == 0
+    rewards = [json.loads(line)["verdict"]["step_rewards"] for line in told]
+    assert rewards == [[None, None, 1.0, None, None], [None, 1.0, None, None, None]]
+
+
+def test_every_field_of_a_request_can_be_said_on_the_command_line() -> None:
+    """A field of the protocol that nobody can type is a gap: each stands in a record or is a flag."""
+    flags = {one.name for one in cli.OPTIONS}
+    items, specs, whole = (message.DESCRIPTOR.fields_by_name.keys() for message in (GradeItem, GradeSpec, GradeRequest))
+    assert set(items) <= set(FIELDS)
+    assert set(items) - {"group"} <= flags, "one response is no group"
+    assert {{"parameters_json": "parameters", "criteria": "parameters"}.get(name, name) for name in specs} <= flags
+    assert {{"teacher": "model", "spec": "grader", "items": "records"}.get(name, name) for name in whole} <= flags
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -103,6 +128,7 @@ async def test_a_judge_that_is_away_fails_its_records_and_a_file_keeps_what_was_
         (["--prompt", "a", "--from", "x"], "prompt is given twice"),
         (["--prompt", "a"], "response is unset"),
         (["--from", "x", "--reference", "b"], "reference is b"),
+        (["--from", "x", "--unsure-at", "1"], "unsure_at is [1]"),
         (["--from", "x", "--out", "y", "--json"], "json is given"),
         (["--from", "x", "--param", "a"], "param is a"),
         (["--from", "/nowhere"], "/nowhere cannot be read"),

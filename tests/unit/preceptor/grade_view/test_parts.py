@@ -35,6 +35,11 @@ def test_every_record_is_asked_about_once_and_a_group_is_never_divided(groups: l
         ('{"prompt": "", "response": "r"}', "file:1.prompt"),
         ('{"prompt": 1, "response": "r"}', "prompt"),
         ('{"prompt": "p", "response": "r", "id": 1.5}', "id"),
+        *(
+            (f'{{"prompt": "p", "response": "r", "unsure_at": {one}}}', "unsure_at")
+            for one in ("3", "[-1]", "[1.0]", "[true]", "null")
+        ),
+        ('{"prompt": "p", "response": "r", "unsure_at": [4294967296]}', "unsure_at"),
         ('{"prompt": "p", "response": "r", "answer": "a"}', "answer"),
     ],
 )

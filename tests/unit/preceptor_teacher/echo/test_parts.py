@@ -111,6 +111,23 @@ def test_a_server_that_does_not_score_what_it_is_given_is_no_teacher(
     assert KEY not in repr(refused.value) + refused.value.hint
 
 
+def test_a_server_that_scores_texts_alone_as_together_does_is_no_teacher_of_ids():
+    """Its reply holds the prompt's tokens beside the choices, whose values are of what was written: they are not taken for the
+    prompt's. Text is never sent in place of ids, so it can serve a judge and no scores."""
+
+    def together(body: dict[str, Any]) -> httpx.Response:
+        assert body["prompt"] == [0, 1, 2, 3]
+        prompt = {"text": "abcd", "logprobs": {"tokens": list("abcd"), "token_logprobs": [None, -1.0, -2.0, -3.0]}}
+        written = {"text": "e", "finish_reason": "length", "logprobs": {"tokens": ["e"], "token_logprobs": [-0.5]}}
+        return httpx.Response(200, json={"object": "text.completion", "prompt": [prompt], "choices": [written]})
+
+    with pytest.raises(Unavailable, match="1 values for 4 tokens"):
+        engine(together, "openai", max_attempts=1)
+    error = {"error": {"type": "invalid_request_error", "message": "prompt: expected a string", "param": "prompt", "code": None}}
+    with pytest.raises(ConfigurationError, match=r"422 \(invalid_request_error\)"):
+        engine(lambda _: httpx.Response(422, json=error), "openai")
+
+
 def test_what_may_pass_is_asked_again_and_what_cannot_is_the_items_alone(monkeypatch):
     bad = iter([httpx.Response(503), httpx.Response(429, headers={"retry-after": "0"}), httpx.Response(200, content=b"<")])
     monkeypatch.setattr("preceptor_teacher.api.retries.FIRST_PAUSE_S", 0.001)

@@ -14,7 +14,7 @@ from preceptor.errors import ConfigurationError, Exhausted, PreceptorError, Unav
 from preceptor.logs import configure_logs, get_logger
 from preceptor_teacher.api import ApiOptions, ChatClient, Message, read_api_options
 from preceptor_teacher.api.line import MAX_REPLY_BYTES
-from preceptor_teacher.api.retries import FIRST_PAUSE_S, RetryBudget, retry_after_s
+from preceptor_teacher.api.retries import FIRST_PAUSE_S, RetryBudget, advised_pause_s, retry_after_s
 
 KEY = "sk-canary-0123456789abcdef"
 GOOD = {
@@ -200,6 +200,43 @@ def test_retry_after_is_read_in_both_forms():
     assert retry_after_s("Wed, 21 Oct 2015 07:28:10 GMT", now_unix_s=1445412480.0) == 10.0
     assert retry_after_s("Wed, 21 Oct 2015 07:28:10 GMT", now_unix_s=1445412580.0) == 0.0
     assert [retry_after_s(text) for text in (None, "soon", "-3", "1e9", "9" * 30)] == [None] * 5
+
+
+def test_a_limit_that_says_when_it_is_whole_again_is_waited_for_and_a_date_in_its_place_is_not():
+    assert advised_pause_s({"retry-after": "2", "x-ratelimit-reset": "30"}) == 2.0
+    assert advised_pause_s({"retry-after": "soon", "x-ratelimit-reset": "0.5"}) == 0.5
+    assert [advised_pause_s({"x-ratelimit-reset": text}) for text in ("1797000000", "-1", "nan", "1s", "")] == [None] * 5
+    assert advised_pause_s({}) is None
+
+
+async def test_a_server_of_togethers_kind_is_read_waited_for_and_its_words_for_limits_are_shown(pauses):
+    """Their shape: a prompt beside the choices, finish_reason eos, log-probabilities as lists, error_type, x-ratelimit-reset."""
+    logprobs = {"tokens": ["hello"], "token_logprobs": [-0.1]}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "eos", "logprobs": logprobs}
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    good = {"object": "chat.completion", "prompt": [], "choices": [choice], "usage": usage}
+    limited = {
+        "error": {"message": "slow down", "type": None, "error_type": "dynamic_token_limited", "param": None, "code": None}
+    }
+    script = Script(
+        httpx.Response(429, json=limited, headers={"x-ratelimit-limit": "10", "x-ratelimit-reset": "7"}),
+        httpx.Response(200, json=good),
+    )
+    client = ChatClient(options(), transport=httpx.MockTransport(script))
+    reply = await client.complete(ASK)
+    assert (reply.text, reply.finish_reason, reply.calls, reply.prompt_tokens, reply.completion_tokens) == (
+        "hello",
+        "eos",
+        2,
+        5,
+        2,
+    )
+    assert 7 <= pauses[0] <= 7.7
+    await client.close()
+    client = ChatClient(options(max_attempts=1), transport=httpx.MockTransport(Script(httpx.Response(429, json=limited))))
+    with pytest.raises(Exhausted, match=r"429 \(dynamic_token_limited\)"):
+        await client.complete(ASK)
+    await client.close()
 
 
 # ---------------------------------------------------------------- secrets and addresses
