@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -30,6 +31,8 @@ from tests.support.models import BUNDLED_TEACHER
 pytestmark = pytest.mark.skipif(not BUNDLED_TEACHER.exists(), reason="the bundled pair is not there")
 ROOT = Path(__file__).parents[2]
 STEPS, PROMPTS, SAMPLES = 2, 3, 4
+Through = Literal["service", "queue"]
+THROUGH = ["service", pytest.param("queue", marks=pytest.mark.slow)]
 OVERRIDES = (
     f"schedule.steps={STEPS}",
     f"schedule.prompts_per_step={PROMPTS}",
@@ -69,12 +72,14 @@ def environ_of(runs: Path, provider: StandIn) -> dict[str, str]:
     return {**teachers, "PRECEPTOR_ROLLOUT_MODEL": student, "PRECEPTOR_STUDENT_MODEL": student}
 
 
-async def learn(runs: Path, provider: StandIn, control: Control = "none", *, resume: bool = False) -> list[dict]:
+async def learn(
+    runs: Path, provider: StandIn, control: Control = "none", *, resume: bool = False, through: Through = "service"
+) -> list[dict]:
     """A run over all services in this process; the events it told."""
     environ = environ_of(runs, provider)
     recipe = load_recipe(ROOT / "recipes" / "tiny-verbal.yaml", OVERRIDES)
     plan = RunPlan("bb", "local", compile_recipe(recipe), training_prompts(recipe), evaluation_items(recipe), control)
-    async with in_this_process(ClientSettings(), runs, environ=environ) as ports:
+    async with in_this_process(ClientSettings(grade_through=through), runs, environ=environ) as ports:
         await Learner(plan, ports, RunFolder.of(runs, "bb"), resume=resume).run()
     return [json.loads(line) for line in (runs / "bb" / "events.jsonl").read_text().splitlines()]
 
@@ -106,11 +111,12 @@ def check_what_was_estimated(events: list[dict]) -> None:
     assert sum(event["tokens_generated"] for event in steps) in said.work.drawn
 
 
-async def test_the_reward_of_each_rollout_is_the_judges_score_of_its_text(tmp_path, monkeypatch):
+@pytest.mark.parametrize("through", THROUGH)
+async def test_the_reward_of_each_rollout_is_the_judges_score_of_its_text(tmp_path, monkeypatch, through: Through):
     kept = KeepBatches()
     kept.watch(monkeypatch)
     async with standing_in(BUNDLED_TEACHER, faults=FaultPlan(script=("server_error", "rate_limited"))) as provider:
-        events = await learn(tmp_path / "runs", provider)
+        events = await learn(tmp_path / "runs", provider, through=through)
     items, problems = kept.items(), load("distil")
     assert len(items) == STEPS * PROMPTS * SAMPLES
     assert rewards(items) == [agreement(problems[item.id.prompt].worked, text_of(item)) for item in items]

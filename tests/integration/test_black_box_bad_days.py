@@ -53,18 +53,21 @@ async def test_a_run_outlasts_a_storm_and_has_every_verdict(tmp_path, monkeypatc
     assert seen["chat"] - failed <= VERDICTS, "nobody who was answered was asked again"
 
 
-async def test_a_spent_budget_stops_a_run_which_goes_on_when_it_is_raised_and_pays_nothing_twice(tmp_path, monkeypatch):
+@pytest.mark.parametrize("through", ["service", "queue"])  # an inline run's queue is gone when it is resumed
+async def test_a_spent_budget_stops_a_run_which_goes_on_when_it_is_raised_and_pays_nothing_twice(
+    tmp_path, monkeypatch, through: black_box.Through
+):
     options = {"price": PRICE, "ledger_folder": str(tmp_path / "ledger")}
     async with standing_in(BUNDLED_TEACHER) as provider:
         reached_by(monkeypatch, **options, job_budget_usd=3.0)
         with pytest.raises(BudgetSpent) as stopped:
-            await black_box.learn(tmp_path / "runs", provider)
+            await black_box.learn(tmp_path / "runs", provider, through=through)
         asked = provider.provider.seen["chat"]
         assert 0 < asked < VERDICTS
         assert "job_budget_usd" in stopped.value.field
         monkeypatch.undo()
         reached_by(monkeypatch, **options, job_budget_usd=8000.0)
-        events = await asyncio.wait_for(black_box.learn(tmp_path / "runs", provider, resume=True), 120)
+        events = await asyncio.wait_for(black_box.learn(tmp_path / "runs", provider, resume=True, through=through), 120)
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps][-1] == black_box.STEPS
     assert provider.provider.seen["chat"] <= VERDICTS, "equal texts are judged once, and no text twice"

@@ -15,7 +15,9 @@ import typer
 
 from preceptor.cli.grade_options import OPTIONS, Asked
 from preceptor.cli.options import with_flags
+from preceptor.cli.queue_access import queue_of
 from preceptor.cli.reaching import only_teacher, quiet_logs, reached, target_of
+from preceptor.client.grading import QueueGrades
 from preceptor.client.teacher import AsyncTeacherClient
 from preceptor.config import ClientSettings, load
 from preceptor.errors import ConfigurationError
@@ -23,6 +25,7 @@ from preceptor.grade_view.asking import Outcome, grade_all
 from preceptor.grade_view.lines import failed, json_line
 from preceptor.grade_view.records import Record, read_records
 from preceptor.json_lines import lines_of
+from preceptor.queue import GradeQueue
 
 
 def _grade(config: Path | None, given: dict[str, Any]) -> None:
@@ -52,11 +55,26 @@ def _grade(config: Path | None, given: dict[str, Any]) -> None:
 
 
 async def _ask(settings: ClientSettings, asked: Asked, records: list[Record], take: Callable[[Outcome], None]) -> None:
+    if settings.grade_through == "queue":
+        await _ask_queue(settings, asked, records, take)
+        return
     async with AsyncTeacherClient(target_of(settings, settings.teacher)) as teacher:
         infos = await reached("teacher", settings.teacher, lambda limit_s: teacher.describe(deadline_s=limit_s))
         grader = asked.options.grader
         name = asked.model or only_teacher(infos, lambda can: grader in can.graders, f"has the grader {grader}")
         await grade_all(teacher, name, records, asked.options, take)
+
+
+async def _ask_queue(settings: ClientSettings, asked: Asked, records: list[Record], take: Callable[[Outcome], None]) -> None:
+    """The queue does not say who grades, so the teacher has to be named."""
+    if asked.model is None:
+        raise ConfigurationError("which teacher?", field="model", value="unset", hint="--model NAME: a queue does not list them")
+    async with queue_of(settings) as queue:
+        grades = GradeQueue(queue, settings.tenant, deadline_s=settings.deadline_s)
+        try:
+            await grade_all(QueueGrades(grades), asked.model, records, asked.options, take)
+        finally:
+            await grades.close()
 
 
 def _records(asked: Asked) -> list[Record]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,17 +20,24 @@ PATIENCE = Patience(total_s=5.0)  # somebody is watching
 def on_queue(config: Path | None, flags: dict[str, Any], act: Callable[[RedisQueue], Awaitable[T]]) -> T:
     """What `act` returns for the queue behind redis_url."""
     settings = load(Settings, flags=flags, file=config, environ=os.environ).settings
+    return asyncio.run(_acted(settings, act))
+
+
+@asynccontextmanager
+async def queue_of(settings: Settings) -> AsyncGenerator[RedisQueue]:
+    """The queue behind redis_url, for a command at a terminal."""
     if settings.redis_url is None:
         raise ConfigurationError(
             "which queue?", field="redis_url", value="unset", hint="set PRECEPTOR_REDIS_URL or give --redis-url"
         )
-    return asyncio.run(_acted(settings, settings.redis_url, act))
-
-
-async def _acted(settings: Settings, url: str, act: Callable[[RedisQueue], Awaitable[T]]) -> T:
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
-    queue = await RedisQueue.connect(url, password=password, patience=PATIENCE)
+    queue = await RedisQueue.connect(settings.redis_url, password=password, patience=PATIENCE)
     try:
-        return await act(queue)
+        yield queue
     finally:
         await queue.close()
+
+
+async def _acted(settings: Settings, act: Callable[[RedisQueue], Awaitable[T]]) -> T:
+    async with queue_of(settings) as queue:
+        return await act(queue)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from preceptor import wire
 from preceptor.error_details import error_of
 from preceptor.errors import Corrupt, PreceptorError
+from preceptor.queue import GradeQueue
 from preceptor.types import Criterion, GradeItem, Verdict
 from preceptor_proto.v1 import teacher_pb2
 
@@ -28,6 +29,30 @@ class GradeOptions:
 
 
 VERBAL = GradeOptions()
+
+
+class Grades(Protocol):
+    """Whoever answers with verdicts: a client of the service, or of the queue."""
+
+    async def grade(
+        self, teacher: str, items: Iterable[GradeItem], options: GradeOptions = VERBAL, *, deadline_s: float | None = None
+    ) -> list[Graded]:
+        """One verdict for each item, in order. What is wrong with the whole request is raised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueueGrades:
+    """`Grades` of the teachers that work at a queue."""
+
+    queue: GradeQueue
+
+    async def grade(
+        self, teacher: str, items: Iterable[GradeItem], options: GradeOptions = VERBAL, *, deadline_s: float | None = None
+    ) -> list[Graded]:
+        """See `Grades.grade`."""
+        request = grade_request(teacher, list(items), options)
+        return read_verdicts(await self.queue.grade(request, deadline_s=deadline_s), len(request.items))
 
 
 def grade_request(teacher: str, items: Sequence[GradeItem], options: GradeOptions) -> teacher_pb2.GradeRequest:

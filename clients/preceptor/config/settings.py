@@ -260,6 +260,9 @@ class ClientSettings(Settings):
     tenant: Text = "local"
     """Tenant of api_key, whose part of the queue a learner reads; local where services run without keys."""
 
+    grade_through: Literal["service", "queue"] = "service"
+    """How graders are asked: at the teacher's address, or by tasks of the queue, which any of their services takes over."""
+
     deadline_s: Seconds = 600.0
     """Deadline of a call that names none."""
 

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from preceptor.client.grading import Graded, GradeOptions
-from preceptor.client.teacher import AsyncTeacherClient
+from preceptor.client.grading import Graded, GradeOptions, Grades
 from preceptor.errors import PreceptorError
 from preceptor.grade_view.records import Record
 from preceptor.learner.waits import together
@@ -27,7 +26,7 @@ class Outcome:
 
 
 async def grade_all(
-    client: AsyncTeacherClient,
+    client: Grades,
     teacher: str,
     records: Sequence[Record],
     options: GradeOptions,
@@ -67,7 +66,7 @@ def batches_of(records: Sequence[Record]) -> list[Batch]:
     return batches
 
 
-async def _graded(client: AsyncTeacherClient, teacher: str, batch: Batch, options: GradeOptions) -> Sequence[Graded]:
+async def _graded(client: Grades, teacher: str, batch: Batch, options: GradeOptions) -> Sequence[Graded]:
     try:
         return await client.grade(teacher, [record.item for _, record in batch], options)
     except PreceptorError as error:

@@ -10,6 +10,7 @@ from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config.settings import ClientSettings
 from preceptor.errors import ConfigurationError
 from preceptor.learner.callers import ROLLOUT, STUDENT, GrpcCaller, RolloutCalls, StudentCalls
+from preceptor.learner.grade_port import grading_as
 from preceptor.learner.ports import Ports
 from preceptor.queue.redis import RedisQueue
 
@@ -32,11 +33,12 @@ async def connected(settings: ClientSettings) -> AsyncGenerator[Ports]:
 
         queue = await RedisQueue.connect(settings.redis_url, password=password)
         stack.push_async_callback(queue.close)
+        service = await stack.enter_async_context(TeacherDoors(_target(settings, settings.teacher), repeats=False))
         writers = {name: RolloutCalls(await caller(address, ROLLOUT)) for name, address in writers_of(settings).items()}
         yield Ports(
             RolloutCalls(await caller(settings.rollout, ROLLOUT)),
             StudentCalls(await caller(settings.student, STUDENT)),
-            await stack.enter_async_context(TeacherDoors(_target(settings, settings.teacher), repeats=False)),
+            await stack.enter_async_context(grading_as(settings, service, queue)),
             queue,
             dict(writers),
         )

@@ -1,7 +1,8 @@
 """Verdicts on whole rollouts: asked of graders once a prompt's group is closed, and journaled like rows.
 
-A grade is a task without rows that no queue holds: the teacher service answers it directly. Its record is there before it is
-asked for, and its verdict ends it, so a learner that dies asks again for what has no verdict and pays for nothing twice.
+A grade is a task without rows, in the journal alone; those of a group are one request, which goes to the service or, as a task of
+texts, through the queue (`grade_port`). Its record is there before it is asked for, and its verdict ends it, so a learner that
+dies asks again for what has no verdict and pays for nothing twice.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from preceptor.errors import Unsupported
 from preceptor.extras import pip_command, require_extra
 from preceptor.learner.callers import Caller, RolloutCalls, StudentCalls, TeacherCalls
 from preceptor.learner.connect import writers_of
+from preceptor.learner.grade_port import grading_as
 from preceptor.learner.ports import Ports
 from preceptor.queue import MemoryQueue
 
@@ -51,7 +52,7 @@ async def in_this_process(
         yield Ports(
             RolloutCalls(await opened(rollout, teacher=asked)),
             StudentCalls(await opened(student)),
-            asked,
+            await stack.enter_async_context(grading_as(client, asked, queue)),
             queue,
             {
                 name: RolloutCalls(await opened(rollout.model_copy(update={"model": f"{name}={folder}"})))

@@ -59,7 +59,7 @@ class StudentPort(Protocol):
 
 
 class TeacherPort(Protocol):
-    """A teacher service, as far as a learner talks to it directly; scores come through the queue, verdicts from here."""
+    """A teacher service, as far as a learner asks it; scores come through the queue, verdicts as `grade_through` says."""
 
     async def describe(self, request: teacher_pb2.DescribeRequest, *, deadline_s: float) -> teacher_pb2.DescribeReply:
         """What it can score, and with which tokenizer."""

@@ -217,7 +217,7 @@ def rereading_opened(closed: RolloutClosed, scorer: TeacherPlan, context: common
 
 
 def grade_opened(rollout: RolloutId, grader: TeacherPlan) -> TaskOpened:
-    """The verdict that one attempt owes; no queue holds it."""
+    """The verdict that one attempt owes; the queue knows whole groups alone, by what they ask."""
     assert grader.grading is not None, "a grader has a grading"
     task = teacher_pb2.ScoreTask(
         schema=SCHEMA,
