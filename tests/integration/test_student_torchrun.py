@@ -49,13 +49,13 @@ def _rank_of(pid: int) -> int | None:
 
 
 @contextmanager
-def launched(folder: Path) -> Iterator[Launched]:
+def launched(folder: Path, *more: str) -> Iterator[Launched]:
     """Two ranks, ready to serve; nothing of them is left behind."""
     grpc_port, rest_port, meeting_port = free_ports(3)
     words = ["--model", f"tiny={ROOT / 'examples/tiny/student'}", "--runs-root", str(folder / "runs")]
     ports = ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(meeting_port)]
-    command = [sys.executable, *torchrun, "-m", "preceptor", "serve", "student", *words, *ports]
+    command = [sys.executable, *torchrun, "-m", "preceptor", "serve", "student", *words, *ports, *more]
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, cwd=ROOT)
@@ -102,15 +102,18 @@ def test_a_learner_trains_with_two_ranks_and_a_stop_ends_both(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_killed_follower_ends_the_service(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_follower_that_is_gone_or_says_nothing_ends_the_service(number: signal.Signals, tmp_path: Path) -> None:
     async def failed(service: Launched) -> None:
         async with grpc.aio.insecure_channel(f"{LOOPBACK}:{service.grpc_port}") as channel:
             stub = student_pb2_grpc.StudentStub(channel)
             opened = await told(stub.OpenRun(open_request()))
-            os.kill(service.rank(1), signal.SIGKILL)
+            follower = service.rank(1)
+            os.kill(follower, number)
             with pytest.raises((PreceptorError, grpc.aio.AioRpcError)):
                 await take_step(stub, opened.epoch, 1, seed=1)
+            os.kill(follower, signal.SIGKILL)
 
-    with launched(tmp_path) as service:
+    with launched(tmp_path, "--rank-deadline-s", "8") as service:
         asyncio.run(failed(service))
         assert service.process.wait(END_S) == 1

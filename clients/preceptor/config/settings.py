@@ -221,6 +221,9 @@ class StudentSettings(ServiceSettings):
     threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads of the engine; fixed, because the order of sums depends on it."""
 
+    rank_deadline_s: float = Field(default=300.0, ge=1.0, le=86400.0)
+    """Longest that a rank waits for the others under torchrun, when they meet and in every exchange, before all of them end."""
+
     max_open_runs: int = Field(default=4, ge=1, le=1024)
     """Runs whose weights are in memory at once; one that would lose nothing makes room for a new one."""
 

@@ -51,7 +51,8 @@ class Updater:
         for group in self._adamw.param_groups:
             group["lr"] = self.rate_at(step)
         self.is_halfway = True
-        self._adamw.step()
+        with self._share.apart():
+            self._adamw.step()
         self._masters.write_back()
         self.is_halfway = False
         return norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -25,6 +26,10 @@ class Share:
 
     def settle(self, model: PreTrainedModel) -> None:
         """Frees what a forward without a backward has left gathered."""
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Around work in which one rank may fail while the others wait for it."""
+        return nullcontext()
 
     def together(self, plain: Any) -> list[Any]:
         """What every rank has to say, as JSON has it, in the order of the ranks."""

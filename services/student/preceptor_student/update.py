@@ -81,17 +81,18 @@ def losses_of(
     """
     items = [item for batch in micro_batches for item in batch]
     prepared = prepare(bind(objective, step), items, policy.head_rows, step)
-    preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
-    facts = StepFacts(policy, objective.temperature, prepared, wholes_from(heads, objective.temperature), preferences, share)
-    sums = Accumulator(facts)
-    starts = list(accumulate(map(len, micro_batches), initial=0))
-    for first in range(share.rank, len(micro_batches) + share.rank, share.ranks):
-        batch = micro_batches[first] if first < len(micro_batches) else []
-        read = sums.add(batch, starts[min(first, len(micro_batches))])
-        if not read and share.ranks > 1:
-            sums.go_along(items[0])
-        yield
-    losses = sums.over_ranks()
+    with share.apart():
+        preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
+        facts = StepFacts(policy, objective.temperature, prepared, wholes_from(heads, objective.temperature), preferences, share)
+        sums = Accumulator(facts)
+        starts = list(accumulate(map(len, micro_batches), initial=0))
+        for first in range(share.rank, len(micro_batches) + share.rank, share.ranks):
+            batch = micro_batches[first] if first < len(micro_batches) else []
+            read = sums.add(batch, starts[min(first, len(micro_batches))])
+            if not read and share.ranks > 1:
+                sums.go_along(items[0])
+            yield
+        losses = sums.over_ranks()
     metrics = {"loss": sum(losses)}
     metrics |= _term_metrics(prepared, losses, sums.gradients) | sums.means.means() | item_means(items)
     return Outcome(metrics, prepared.valid_rows, prepared.skipped_rows)

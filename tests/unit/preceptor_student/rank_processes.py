@@ -9,20 +9,26 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 from torch.distributed.tensor import DTensor
 
 from preceptor.errors import PreceptorError
 from preceptor.recipes import CompiledRecipe
+from preceptor_student import accumulate
+from preceptor_student.accumulate import Accumulator
 from preceptor_student.ranks.engine import LeadingEngine, follow
 from preceptor_student.ranks.group import Group
 from tests.unit.preceptor_student import stepping
 from tests.unit.preceptor_student.test_engine import made_batches, made_items, spoil
 
 Story = Callable[[LeadingEngine, Path], dict]
+Fault = Callable[[int], None]
+"""What is wrong with the process of a rank."""
 
 LORA = {"lora": {"rank": 4, "alpha": 8.0}}
 WAYS = {
@@ -59,27 +65,63 @@ def meeting_point() -> TCPStore:
     return TCPStore("127.0.0.1", 0, None, is_master=True, wait_for_workers=False)
 
 
-def started(story: Story, folder: Path, port: int, deadline_s: float, ranks: int = 2) -> list[Any]:
+def no_fault(rank: int) -> None:
+    """Every rank is as it should be."""
+
+
+def started(story: Story, folder: Path, port: int, deadline_s: float, ranks: int = 2, fault: Fault = no_fault) -> list[Any]:
     """The processes of all ranks."""
     context = multiprocessing.get_context("spawn")
     processes = []
     for rank in range(ranks):
-        process = context.Process(target=run_rank, args=(story, folder, port, rank, ranks, deadline_s))
+        process = context.Process(target=run_rank, args=(story, fault, folder, port, rank, ranks, deadline_s))
         process.start()
         processes.append(process)
     return processes
 
 
-def run_rank(story: Story, folder: Path, port: int, rank: int, ranks: int, deadline_s: float) -> None:
+def run_rank(story: Story, fault: Fault, folder: Path, port: int, rank: int, ranks: int, deadline_s: float) -> None:
     (folder / f"pid-{rank}").write_text(str(os.getpid()))
     store = TCPStore("127.0.0.1", port, None, is_master=False, timeout=timedelta(seconds=60))
+    fault(rank)
     group = Group(store, rank, ranks, deadline_s)
     if rank:
-        return follow(stepping.options(folder / "runs"), group)
+        try:
+            return follow(stepping.options(folder / "runs"), group)
+        except PreceptorError as error:
+            (folder / f"error-{rank}").write_text(f"{error.code} {error}")
+            raise
     engine = LeadingEngine(stepping.options(folder / "runs"), group)
     (folder / "told.json").write_text(json.dumps(story(engine, folder)))
     engine.close()
     return None
+
+
+# ---------------------------------------------------------------- faults
+
+
+def starving(rank: int, who: int) -> None:
+    """One rank asks for more memory than there is, in its first micro-batch."""
+
+    def add(*_: Any) -> bool:
+        return bool(torch.empty(1 << 60, dtype=torch.uint8).any())
+
+    if rank == who:
+        Accumulator.add = add  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def losing_count(rank: int, who: int) -> None:
+    """The first loss of one rank is not a number."""
+    if rank != who:
+        return
+    term_loss = accumulate.term_loss
+
+    def first(*asked: Any) -> Any:
+        accumulate.term_loss = term_loss
+        loss, rows = term_loss(*asked)
+        return loss * nan, rows
+
+    accumulate.term_loss = first
 
 
 # ---------------------------------------------------------------- stories
@@ -143,12 +185,25 @@ def _local_share(engine: LeadingEngine) -> float:
     return sum(one.to_local().numel() for one in parameters if isinstance(one, DTensor)) / sum(one.numel() for one in parameters)
 
 
+def failing(engine: LeadingEngine, folder: Path) -> dict:
+    """The same step twice, whatever becomes of it."""
+    epoch = stepping.open_run(engine, recipe("f32")).epoch
+    return {"answers": [_answer(engine, recipe("f32"), epoch) for _ in range(2)]}
+
+
+def _answer(engine: LeadingEngine, compiled: CompiledRecipe, epoch: int) -> list[Any]:
+    try:
+        return ["OK", dict(stepping.take_step(engine, compiled, batches_of(1), epoch, 1).metrics)]
+    except PreceptorError as error:
+        return [error.code, str(error)]
+
+
 def killed(engine: LeadingEngine, folder: Path) -> dict:
-    return _parted(engine, folder, signal.SIGKILL)
+    return _parted(engine, folder, signal.SIGKILL, "lora")
 
 
 def stalled(engine: LeadingEngine, folder: Path) -> dict:
-    return _parted(engine, folder, signal.SIGSTOP)
+    return _parted(engine, folder, signal.SIGSTOP, "bf16")
 
 
 def leaving(engine: LeadingEngine, folder: Path) -> dict:
@@ -157,15 +212,15 @@ def leaving(engine: LeadingEngine, folder: Path) -> dict:
     return {}
 
 
-def _parted(engine: LeadingEngine, folder: Path, number: signal.Signals) -> dict:
-    compiled = stepping.recipe()
-    epoch = stepping.open_run(engine, compiled).epoch
-    stepping.take_step(engine, compiled, batches_of(1), epoch, 1)
+def _parted(engine: LeadingEngine, folder: Path, number: signal.Signals, way: str) -> dict:
+    """One step is durable; in the middle of the next the other rank is gone."""
+    durable(engine, folder, way)
+    epoch, batches, errors = engine._runs["r"].epoch, batches_of(2) * 3, []
+    next(work := stepping.step_replies(engine, stepping.header(recipe(way), batches, epoch, 2), batches))
     os.kill(int((folder / "pid-1").read_text()), number)
-    errors: list[list[str]] = []
-    for step in (2, 2):
+    for rest in (work, stepping.step_replies(engine, stepping.header(recipe(way), batches, epoch, 2), batches)):
         try:
-            stepping.take_step(engine, compiled, batches_of(2), epoch, step)
+            list(rest)
         except PreceptorError as error:
             errors.append([error.code, str(error)])
     return {"errors": errors}

@@ -29,10 +29,16 @@ BASE = stepping.TINY / "student"
 END_S = 100.0  # a bound on a hang, on a busy machine
 
 
-def told(story: rank_processes.Story, folder: Path, deadline_s: float = 30.0, ranks: int = 2) -> tuple[dict, list[int | None]]:
+def told(
+    story: rank_processes.Story,
+    folder: Path,
+    deadline_s: float = 60.0,
+    ranks: int = 2,
+    fault: rank_processes.Fault = rank_processes.no_fault,
+) -> tuple[dict, list[int | None]]:
     """What rank 0 wrote down, and the exit codes; a rank that does not end is a failure."""
     store = rank_processes.meeting_point()
-    processes = rank_processes.started(story, folder, store.port, deadline_s, ranks)
+    processes = rank_processes.started(story, folder, store.port, deadline_s, ranks, fault)
     try:
         processes[0].join(END_S)
         if story is rank_processes.stalled:
@@ -164,12 +170,39 @@ def _assert_near(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("story", [rank_processes.killed, rank_processes.stalled])
-def test_a_rank_that_is_gone_ends_the_training_with_a_reason(story, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("story", "way"), [(rank_processes.killed, "lora"), (rank_processes.stalled, "bf16")])
+def test_a_rank_that_is_gone_in_mid_step_ends_the_training_with_a_reason(story, way: str, tmp_path: Path) -> None:
     found, codes = told(story, tmp_path, deadline_s=6.0)
     assert [code for code, _ in found["errors"]] == ["UNAVAILABLE"] * 2
     assert all("no longer in step" in text for _, text in found["errors"])
     assert codes == [0, -signal.SIGKILL]
+    assert told(partial(rank_processes.durable, way=way), tmp_path) == ({"found_step": 1}, [0, 0])
+    assert same(kept_in(tmp_path / "read"), kept_in(tmp_path / "runs/r/checkpoints/step-1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_rank_without_memory_ends_all_with_its_error(who: int, tmp_path: Path) -> None:
+    found, codes = told(rank_processes.failing, tmp_path, fault=partial(rank_processes.starving, who=who))
+    (first, why), (second, _) = found["answers"]
+    assert (first, second) == ("TOO_LARGE", "UNAVAILABLE")
+    assert why.startswith("rank 1: ") is (who == 1)
+    assert "more memory than cpu has" in why
+    assert (tmp_path / "error-1").read_text().startswith("TOO_LARGE rank 0: " if who == 0 else "TOO_LARGE a micro-batch")
+    assert codes == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_loss_of_one_rank_that_is_no_number_is_refused_by_all_and_moves_nothing(tmp_path: Path) -> None:
+    found, codes = told(rank_processes.failing, tmp_path, fault=partial(rank_processes.losing_count, who=1))
+    (refused, why), (taken, metrics) = found["answers"]
+    assert (refused, taken) == ("INVALID_ARGUMENT", "OK")
+    assert "not finite" in why
+    assert codes == [0, 0]
+    alone = stepping.engine(tmp_path / "alone")
+    epoch = stepping.open_run(alone, rank_processes.recipe("f32")).epoch
+    expected = stepping.take_step(alone, rank_processes.recipe("f32"), rank_processes.batches_of(1), epoch, 1).metrics
+    assert metrics == pytest.approx(dict(expected), rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.slow

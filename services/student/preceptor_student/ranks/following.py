@@ -47,7 +47,7 @@ class Follower:
                 try:
                     self._calls[command["do"]](command, payloads)
                 except PreceptorError as error:
-                    if self._group.lost:
+                    if self._group.lost or self._group.is_apart:
                         raise
                     log.info("rank 0 was refused the same: %s", error)
         self._group.end()

@@ -7,6 +7,7 @@ to say: rank 0 says "beat" while it lives. Bytes and sums go over gloo, whose wa
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,11 +18,15 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 
-from preceptor.errors import PreceptorError, Unavailable
+from preceptor.errors import PreceptorError, Unavailable, error_from_code
 
-DEADLINE_S = 300.0
 BEATS_IN_DEADLINE = 6
 BEAT = "beat"
+FAILURE = "failure"
+
+
+PARTS = ("field", "value", "limit", "hint")
+log = logging.getLogger("preceptor.engine")
 
 
 def _nobody_listens(_: str) -> None:
@@ -31,33 +36,44 @@ def _nobody_listens(_: str) -> None:
 class Group:
     """This process's place among the ranks. `lost` says why they are no longer in step; nothing works after that.
 
-    `on_lost` is told once, on the thread that found out.
+    The first rank that fails alone leaves its error at the store, and every other raises the same. `on_lost` is told once, on the
+    thread that found out.
     """
 
-    def __init__(self, store: Store, rank: int, ranks: int, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, store: Store, rank: int, ranks: int, deadline_s: float) -> None:
         self.rank, self.ranks, self.deadline_s = rank, ranks, deadline_s
-        self.lost = ""
+        self.lost, self.is_apart = "", False
         self.on_lost: Callable[[str], None] = _nobody_listens
+        self._meeting, self._store = store, PrefixStore("commands", store)
         with self.in_step("joining the ranks"):
             dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=deadline_s))
-        self._store = PrefixStore("commands", store)
         self._said, self._saying, self._ended = 0, threading.Lock(), threading.Event()
         if rank == 0:
             threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     @contextmanager
     def in_step(self, what: str) -> Generator[None]:
-        """An error that only this rank can have parts it from the others: it becomes `Unavailable`, now and ever after."""
+        """An error that only this rank can have parts it from the others. What has no code of its own is `Unavailable`."""
         if self.lost:
             raise self._parted()
         try:
             yield
-        except PreceptorError:
-            raise
+        except PreceptorError as error:
+            if self.lost or not self.is_apart or (told := self._leaving(error, error.message)) is error:
+                raise
+            raise told from error
         except Exception as error:
-            self.lost = f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'}"
-            self.on_lost(self.lost)
-            raise self._parted() from error
+            why = f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'}"
+            raise self._leaving(self._parted(why), why) from error
+
+    @contextmanager
+    def apart(self) -> Generator[None]:
+        """A block in which an error of any kind may be this rank's alone."""
+        try:
+            yield
+        except Exception:
+            self.is_apart = True
+            raise
 
     # ---- commands
 
@@ -136,6 +152,18 @@ class Group:
             with self.in_step("telling that rank 0 lives"):
                 self._put({"do": BEAT})
 
-    def _parted(self) -> Unavailable:
-        return Unavailable(f"the ranks are no longer in step: {self.lost}", field="ranks", value=self.rank,
+    def _leaving(self, own: PreceptorError, why: str) -> PreceptorError:
+        """The error that all ranks end with: this one's, or that of another which failed before it."""
+        plain = {"rank": self.rank, "code": own.code, "why": why, "parts": {part: getattr(own, part) for part in PARTS}}
+        try:
+            first = json.loads(self._meeting.compare_set(FAILURE, "", json.dumps(plain)))
+        except Exception as error:  # the store has gone with whoever held it
+            log.info("the other ranks are not told why: %s", error)
+            first = plain
+        self.lost = why if first["rank"] == self.rank else f"rank {first['rank']}: {first['why']}"
+        self.on_lost(self.lost)
+        return own if first["rank"] == self.rank else error_from_code(first["code"], self.lost, **first["parts"])
+
+    def _parted(self, why: str = "") -> Unavailable:
+        return Unavailable(f"the ranks are no longer in step: {why or self.lost}", field="ranks", value=self.rank,
                            limit=f"{self.ranks} ranks, {self.deadline_s:g} s", hint="start all of them again")  # fmt: skip

@@ -8,6 +8,7 @@ it is, once for all runs over it.
 from __future__ import annotations
 
 import types
+from contextlib import AbstractContextManager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -52,6 +53,9 @@ class Shard(Share):
     def settle(self, model: PreTrainedModel) -> None:
         assert isinstance(model, FSDPModule), "place has sharded it"
         model.reshard()
+
+    def apart(self) -> AbstractContextManager[None]:
+        return self._group.apart()
 
     def together(self, plain: Any) -> list[Any]:
         return self._group.together(plain)

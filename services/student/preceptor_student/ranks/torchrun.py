@@ -14,14 +14,14 @@ from preceptor_serving.engine_host.inline import InlineEngine
 from preceptor_serving.run import run_service
 from preceptor_serving.service import ServiceContext
 from preceptor_student.ranks.engine import LeadingEngine, follow
-from preceptor_student.ranks.group import DEADLINE_S, Group
+from preceptor_student.ranks.group import Group
 from preceptor_student.service import StudentService, engine_spec
 
 
 def serve(settings: StudentSettings) -> int:
     """The exit code of this rank; not 0 where the ranks fell out of step."""
-    store, rank, ranks = next(rendezvous("env://", timeout=timedelta(seconds=DEADLINE_S)))
-    group = Group(store, rank, ranks)
+    store, rank, ranks = next(rendezvous("env://", timeout=timedelta(seconds=settings.rank_deadline_s)))
+    group = Group(store, rank, ranks, settings.rank_deadline_s)
     if rank:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # the launcher stops all ranks at once, and rank 0 has a step to finish
