@@ -206,6 +206,10 @@ black-box-table: install ## What recipes with a judge learn on the bundled pair,
 turns-table: install ## What the bundled student learns over several turns, from a teacher and from a reward, with controls; goes on where it stopped
 	OMP_NUM_THREADS=1 $(RUN) benchmarks.turns_table --page docs/turns-table.md $(TURNS_ARGS)
 
+.PHONY: self-teaching-table
+self-teaching-table: install ## What a student that can read views learns from copies of itself, with controls; goes on where it stopped
+	OMP_NUM_THREADS=1 $(RUN) benchmarks.self_teaching_table --page docs/self-teaching.md $(SELF_TEACHING_ARGS)
+
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code
 	$(BIN)/python scripts/write_docs.py

@@ -67,8 +67,8 @@ def main() -> None:
     print("| role | model | " + " | ".join(turns) + " |")
     print("| --- " * (len(turns) + 2) + "|")
     for role in ("user", "tool"):
-        for name, folder in MODEL_DIRS.items():
-            model, vocabulary = load_model(name), Vocabulary.of(folder)
+        for name in ("teacher", "student"):
+            model, vocabulary = load_model(name), Vocabulary.of(MODEL_DIRS[name])
             right = Counter(turn for one in sums for turn in play(model, vocabulary, one, role))
             print(f"| {role} | {name} | " + " | ".join(str(right[turn]) for turn in turns) + " |", flush=True)
 

@@ -1,4 +1,4 @@
-"""Trains the bundled teacher and student from scratch, seeded, on two cores: `python -m examples.tiny.train_pair`."""
+"""Trains the bundled teacher and student from scratch, and the reader from the student: `python -m examples.tiny.train_pair`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,18 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from examples.tiny import task, tokenizer
-from examples.tiny.decode import MODEL_DIRS, accuracy
+from examples.tiny.decode import MODEL_DIRS, accuracy, load_model, responses, text_of
+from examples.tiny.try_views import under
+from examples.tiny.views import VIEWS
 
 FAULT_SHARE = 0.3
 """Share of the teacher's examples with one wrong character put into them: a teacher that scores a student's
 own tokens must know how to go on after a mistake, which clean examples never show."""
+
+BARE_SHARE, BARE_EXAMPLES = 0.3, 4096
+"""Of the reader's examples: how many have no view, and of how many sums."""
+HARDEST = "answer"
+"""The view that the reader learns last: it is shown twice as often as the others."""
 
 Example = tuple[list[int], list[int]]
 """Ids, and the same ids as targets with IGNORED where nothing is to be learned."""
@@ -76,7 +83,7 @@ def example(prompt: str, response: str, ignored: int | None = None) -> Example:
     return head + body, targets
 
 
-def faulty(problem: task.Problem, draw: random.Random) -> Example:
+def faulty(problem: task.Problem, draw: random.Random, prompt: str) -> Example:
     """A worked response with one wrong digit, and what follows from it: later carries and the answer take the written sums."""
     wrong_at, wrong = draw.randrange(9 * task.DIGITS - 1), str(draw.randrange(10))
     text, carry, ones = "", 0, ""
@@ -87,7 +94,7 @@ def faulty(problem: task.Problem, draw: random.Random) -> Example:
         carry, ones = int(text[-2]), text[-1] + ones
         text += " "
     answer = (str(carry) if carry else "") + ones
-    return example(problem.prompt, text + answer, ignored=wrong_at)
+    return example(prompt, text + answer, ignored=wrong_at)
 
 
 def _write(text: str, more: str, wrong_at: int, wrong: str) -> str:
@@ -103,7 +110,12 @@ def teacher_examples() -> Iterator[Example]:
     draw, easy, hard = random.Random(1), task.problems("train", 1, level="easy"), task.problems("train", 1, level="hard")
     while True:
         problem = next(hard if draw.random() < 0.5 else easy)
-        yield faulty(problem, draw) if draw.random() < FAULT_SHARE else example(problem.prompt, problem.worked)
+        yield worked(problem, draw, problem.prompt)
+
+
+def worked(problem: task.Problem, draw: random.Random, prompt: str) -> Example:
+    """A right response to a prompt that states this problem, or one that goes on from a mistake."""
+    return faulty(problem, draw, prompt) if draw.random() < FAULT_SHARE else example(prompt, problem.worked)
 
 
 def student_examples() -> Iterator[Example]:
@@ -111,9 +123,35 @@ def student_examples() -> Iterator[Example]:
     return (example(problem.prompt, problem.worked) for problem in task.problems("train", 2, level="easy"))
 
 
+def reader_examples() -> Iterator[Example]:
+    """All sums of the training split: bare ones answered as the student answers them, those under views as the teacher does."""
+    draw, habits = random.Random(3), student_draws(task.unique(_mixed(5), BARE_EXAMPLES))
+    for problem in _mixed(4):
+        if draw.random() < BARE_SHARE:
+            yield example(*draw.choice(habits))
+        else:
+            view = VIEWS[draw.choice((*VIEWS, HARDEST))]
+            yield worked(problem, draw, view(problem, draw))
+
+
+def _mixed(seed: int) -> Iterator[task.Problem]:
+    """Sums of the training split, easy and hard in turn."""
+    easy, hard = task.problems("train", seed, level="easy"), task.problems("train", seed, level="hard")
+    return (problem for both in zip(easy, hard, strict=True) for problem in both)
+
+
+def student_draws(problems: Sequence[task.Problem]) -> list[tuple[str, str]]:
+    """Bare prompts, each with a response that the committed student draws; responses without an end are left out."""
+    generator = torch.Generator().manual_seed(6)
+    ids = torch.tensor([tokenizer.prompt_ids(problem.prompt) for problem in problems])
+    drawn = responses(load_model("student"), ids, lambda BV: torch.multinomial(BV.softmax(-1), 1, generator=generator)[:, 0])
+    return [(one.prompt, text_of(row)) for one, row in zip(problems, drawn, strict=True) if row[-1] == tokenizer.EOS_ID]
+
+
 PLANS = {
     "teacher": Plan(build_teacher, teacher_examples, steps=800, batch=128, peak_lr=2e-3, seed=1, threads=2),
     "student": Plan(build_student, student_examples, steps=600, batch=128, peak_lr=2e-3, seed=2, threads=1),
+    "reader": Plan(lambda: load_model("student"), reader_examples, steps=450, batch=128, peak_lr=1e-3, seed=3, threads=1),
 }
 
 
@@ -155,7 +193,8 @@ def report(name: str, model: PreTrainedModel, step: int, loss: float, elapsed_s:
     """One line of progress with greedy accuracy on 100 held-out hard sums and 100 easy ones of the training split."""
     hard = accuracy(model, task.load("heldout")[:100])
     easy = accuracy(model, task.unique(task.problems("train", 3, level="easy"), 100))
-    print(f"{name} step {step:5d} loss {loss:.4f} hard {hard:.2f} easy {easy:.2f} {elapsed_s:6.1f} s", flush=True)
+    read = " ".join(f"{view} {under(model, view, 100):.2f}" for view in VIEWS) if name == "reader" else ""
+    print(f"{name} step {step:5d} loss {loss:.4f} hard {hard:.2f} easy {easy:.2f} {read} {elapsed_s:6.1f} s", flush=True)
 
 
 def save(name: str, model: PreTrainedModel) -> None:
