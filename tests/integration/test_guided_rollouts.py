@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from examples.tiny.decode import MODEL_DIRS, load_model
+from examples.tiny.tokenizer import prompt_ids
 from preceptor import wire
 from preceptor.client import AsyncRolloutClient
-from preceptor.client.rollout import FailedRollout
+from preceptor.client.rollout import EnvironmentUse, FailedRollout
+from preceptor.client.teacher_doors import TeacherDoors
 from preceptor.config import TeacherSettings
 from preceptor.errors import PreceptorError, Unsupported
 from preceptor.queue import MemoryQueue
@@ -132,6 +134,43 @@ async def test_a_teacher_may_read_another_context():
         t_rt = log_probs(teacher, ids[1 - prompt], response.tolist())
         expected = t_rt.gather(1, torch.tensor(response)[:, None])[:, 0]
         assert rollout.behaviour.logprob_behaviour == pytest.approx(expected.numpy(), abs=1e-4)
+
+
+TOLD = as_ids(prompt_ids("999+999"))
+GAME = EnvironmentUse("sums", max_turns=3, max_observation_tokens=12)
+PLAYED = {"environment": GAME, "stop": ("=",), "max_new_tokens": 30}
+
+
+async def test_a_teacher_guides_every_turn_and_reads_what_the_environment_said(monkeypatch):
+    """Also with a context of its own before the first reply; each token is logged with who chose it. All turns of a unit are
+    asked of the weights that answered first."""
+    asked_of: list[bool] = []
+    score = TeacherDoors.score
+
+    async def seen(self, request, *, deadline_s):
+        asked_of.append(request.teacher.HasField("exact"))
+        return await score(self, request, deadline_s=deadline_s)
+
+    monkeypatch.setattr(TeacherDoors, "score", seen)
+    models = load_model("student"), load_model("teacher")
+    asked = [replace(one, teacher_context=TOLD, task={"answer": "1"}) for one in prompts_of(2)]
+    async with pair(environments='{"sums": {"kind": "calculator"}}') as client:
+        mixed = await drawn(client, options(**PLAYED, policy=guided("mixture", coefficient=0.4)), asked)
+        alone = await drawn(client, options(**PLAYED, policy=guided("teacher")), asked)
+    assert max(len(one.sequence.segments) for one in mixed.values()) >= 4, "somebody calls the tool"
+    assert asked_of.count(False) == 2, "the first question of each request alone"
+    for rollouts in (mixed, alone):
+        for rollout in rollouts.values():
+            first, *behind = rollout.sequence.segments
+            ids = np.concatenate([one.ids for one in behind]).astype(np.int64)
+            rows = np.flatnonzero(np.concatenate([np.full(len(one.ids), one.kind == "response") for one in behind]))
+            s_r, t_r = (
+                log_probs(model, context, ids)[rows, ids[rows]] for model, context in zip(models, (first.ids, TOLD), strict=True)
+            )
+            expected = torch.logaddexp(np.log(0.4) + t_r, np.log(0.6) + s_r) if rollouts is mixed else t_r
+            assert rollout.behaviour.logprob_behaviour == pytest.approx(expected.numpy(), abs=1e-4)
+            assert rollout.behaviour.logprob_policy == pytest.approx(s_r.numpy(), abs=1e-4)
+            assert {*np.asarray(rollout.behaviour.provenance)} == {Provenance.MIXED if rollouts is mixed else Provenance.TEACHER}
 
 
 async def refused(client, wanted) -> PreceptorError:

@@ -86,10 +86,16 @@ class Advisor:
                 field="sampling.temperature", value=0, limit="> 0", hint="take a small temperature",
             )  # fmt: skip
 
-    async def chunks(self, unit: Unit, behaviour: Behaviour, job: str, call: Call) -> AsyncGenerator[bytes]:
+    def asking(self, request: rollout_pb2.GenerateRequest, job: str) -> Asking | None:
+        """Who is asked while these rollouts are drawn, in all their turns; None: the student draws alone."""
+        behaviour = teacher_in_loop(request)
+        if behaviour is None:
+            return None
+        return Asking(self._teacher, behaviour.teacher, job, self._student.tokenizer_sha256)
+
+    async def chunks(self, unit: Unit, asking: Asking, call: Call) -> AsyncGenerator[bytes]:
         """Lists of chunks, as `GENERATE` gives them."""
         name = uuid.uuid4().hex
-        asking = _Asking(self._teacher, behaviour.teacher, job, self._student.tokenizer_sha256)
         method, payload = GUIDED, unit.to_bytes()
         ended = False
         try:
@@ -117,8 +123,8 @@ class Advisor:
             await self._engine.call(LEFT, join_name(name, b""), timeout_s=LEAVE_S)
 
 
-class _Asking:
-    """The questions of one unit."""
+class Asking:
+    """The questions of one unit, of which the first reply names the weights that are asked from then on."""
 
     def __init__(self, teacher: TeacherPort | None, name: str, job: str, tokenizer_sha256: bytes) -> None:
         assert teacher is not None, "a request without somebody to ask was refused"

@@ -86,13 +86,15 @@ class Episode(OpenRollout):
             await self.writer.append(common_pb2.Segment(context=common_pb2.TokenIds(u32le=observation)))
         self.player.hooks.reached("answer appended")
         self._read = observation
-        so_far = b"".join(segment.context.u32le or segment.response.u32le for segment in self.segments)
+        behind = b"".join(segment.context.u32le or segment.response.u32le for segment in self.segments[1:]) + observation
         drawn_tokens = sum(len(segment.response.u32le) for segment in self.segments) // 4
         self.next_prompt = rollout_pb2.GeneratePrompt(
             prompt=self.prompt.prompt,
-            context=common_pb2.TokenIds(u32le=so_far + observation),
+            context=common_pb2.TokenIds(u32le=self.prompt.context.u32le + behind),
             samples=1,
             first_sample=self.rollout.sample,
             attempt=self.prompt.attempt,
             first_row=self.prompt.first_row + drawn_tokens,
         )
+        if self.prompt.HasField("teacher_context"):  # the policy's teacher goes on behind what it has read
+            self.next_prompt.teacher_context.u32le = self.prompt.teacher_context.u32le + behind

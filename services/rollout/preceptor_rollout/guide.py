@@ -34,7 +34,7 @@ class Row:
 
     rollout: RolloutId
     teacher_context: Ids  # what the policy's teacher reads before the response
-    first_row: int = 0  # response tokens of the turns before
+    first_row: int = 0  # response tokens of the turns before, which both contexts hold
     ids: list[int] = field(default_factory=list)  # the response so far
     open: bool = True
 
@@ -107,10 +107,9 @@ class Guide:
         request = teacher_pb2.ScoreRequest()
         seeds, proposals_bn = chance.sample_seed_b, np.stack([one.reading.ids_b.cpu().numpy() for one in drafts], 1)
         for index in asked.tolist():
-            own, proposals = rows[index].ids, proposals_bn[index].tolist()
-            sequence = TokenSequence.of(rows[index].teacher_context, [*own, *proposals[:-1]])
-            want = self._want(len(own), int(seeds[index]), proposals)
-            request.items.add(sequence=wire.sequence_to_proto(sequence), want=wire.want_to_proto(want))
+            row, proposals = rows[index], proposals_bn[index].tolist()
+            want = self._want(row.first_row + len(row.ids), int(seeds[index]), proposals)
+            request.items.add(sequence=wire.sequence_to_proto(_as_taught(row, proposals[:-1])), want=wire.want_to_proto(want))
         return Question(asked, request, len(drafts))
 
     def answer(self, question: Question, reply: teacher_pb2.ScoreReply | None) -> Answer:
@@ -160,6 +159,13 @@ class Guide:
             _column(proposals, drafts, wanted=self._ask.proposal),
         )
         return [Advice(*(torch.from_numpy(column[place]) for column in columns)) for place in range(drafts)]
+
+
+def _as_taught(row: Row, drafted: Sequence[int]) -> TokenSequence:
+    """What its teacher reads, so many tokens of it as response that the next row has the number of the next token: what the
+    teacher draws is keyed by that number, and would be drawn again in a turn that began at row 0 once more."""
+    begins = len(row.teacher_context) - row.first_row
+    return TokenSequence.of(row.teacher_context[:begins], [*row.teacher_context[begins:], *row.ids, *drafted])
 
 
 def _drawn(reading: Reading, choice: Choice) -> Drawn:

@@ -10,13 +10,14 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from preceptor.errors import Internal, PreceptorError, VersionGone
 from preceptor.queue import LogName, LogWriter
 from preceptor.queue.writer import LogsAndTasks
 from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import chunks
-from preceptor_rollout.advisor import Advisor, teacher_in_loop
+from preceptor_rollout.advisor import Advisor, Asking
 from preceptor_rollout.calls import GENERATE
 from preceptor_rollout.chunks import Chunk
 from preceptor_rollout.environments.answers import Answers
@@ -32,6 +33,14 @@ from preceptor_serving.scheduler.types import FlowKey, Task, Work
 
 Reply = rollout_pb2.GenerateReply
 Request = rollout_pb2.GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Whose tokens a unit has, in all its turns: one version of the student, and the teacher of its policy."""
+
+    version: Version
+    asking: Asking | None
 
 
 class Relay:
@@ -79,14 +88,15 @@ class Relay:
         return Task(f"unit-{next(self._numbers)}", flow, Work(most_tokens(unit), 0), call.identity.terms.weight, call.deadline)
 
     async def _run(self, unit: Request, turn: Turn, call: Call, flow: FlowKey, tell: Callable[[Reply], None]) -> None:
-        rollouts = list(self._open(unit, call, flow))
+        rollouts, asking = list(self._open(unit, call, flow)), self._advisor.asking(unit, flow.job)
         try:
             await turn.granted
             version = self._versions.of(unit.run, _min_step(unit))
-            async for reply in self._drawn(Unit(version.ref, unit), version, rollouts, turn, call):
+            sources = Sources(version, asking)
+            async for reply in self._drawn(unit, sources, rollouts, turn, call):
                 tell(reply)
             if episodes := [one for one in rollouts if isinstance(one, Episode)]:
-                await self._play(unit, version, episodes, turn, call, tell)
+                await self._play(unit, sources, episodes, turn, call, tell)
             end_all(rollouts, Internal("the engine ended without ending this rollout"), tell)
         except PreceptorError as error:
             end_all(rollouts, error, tell)
@@ -94,18 +104,18 @@ class Relay:
             self._gate.leave(turn)
 
     async def _drawn(
-        self, unit: Unit, version: Version, rollouts: Sequence[OpenRollout], turn: Turn, call: Call
+        self, unit: Request, sources: Sources, rollouts: Sequence[OpenRollout], turn: Turn, call: Call
     ) -> AsyncGenerator[Reply]:
         """One turn of every rollout of a unit; the replies of those that end with it."""
-        turn.tokens += sum(prompt_tokens(prompt) for prompt in unit.request.prompts)
-        async with aclosing(self._chunks(unit, version, turn.task.flow.job, call)) as lists:
+        turn.tokens += sum(prompt_tokens(prompt) for prompt in unit.prompts)
+        async with aclosing(self._chunks(unit, sources, call)) as lists:
             async for due in lists:
                 turn.tokens += sum(len(chunks.response_of(chunk).response.u32le) // 4 for chunk in due)
                 for reply in await _taken(due, rollouts):
                     yield reply
 
     async def _play(
-        self, unit: Request, version: Version, episodes: list[Episode], turn: Turn, call: Call, tell: Callable[[Reply], None]
+        self, unit: Request, sources: Sources, episodes: list[Episode], turn: Turn, call: Call, tell: Callable[[Reply], None]
     ) -> None:
         """Further turns, of whoever has been answered. While nobody has, the unit holds no place before the engine."""
         answers = Answers()
@@ -120,7 +130,7 @@ class Relay:
                 going_on += _going_on(answers.there(), tell)
                 asked = with_prompts(unit, [one.next_prompt for one in going_on if one.next_prompt is not None])
                 for part in cut_into_units(asked, self._size):
-                    async for reply in self._drawn(Unit(version.ref, part), version, going_on, turn, call):
+                    async for reply in self._drawn(part, sources, going_on, turn, call):
                         tell(reply)
                 answers.ask(going_on)
         finally:
@@ -138,15 +148,15 @@ class Relay:
             else:
                 yield Episode(rollout, prompt, writer, player=player, eos_ids=self._players.eos_ids, left_s=call.remaining_s)
 
-    async def _chunks(self, unit: Unit, version: Version, job: str, call: Call) -> AsyncGenerator[list[Chunk]]:
+    async def _chunks(self, request: Request, sources: Sources, call: Call) -> AsyncGenerator[list[Chunk]]:
         """Lists of chunks as the engine sends them. A version that it let go of is loaded again, once."""
-        behaviour = teacher_in_loop(unit.request)
+        unit = Unit(sources.version.ref, request)
         for last_try in (False, True):
             try:
-                if behaviour is None:
+                if sources.asking is None:
                     stream = self._engine.stream(GENERATE, unit.to_bytes(), timeout_s=call.remaining_s())
                 else:
-                    stream = self._advisor.chunks(unit, behaviour, job, call)
+                    stream = self._advisor.chunks(unit, sources.asking, call)
                 async with aclosing(stream) as replies:
                     async for reply in replies:
                         if reply:
@@ -155,7 +165,7 @@ class Relay:
             except VersionGone:
                 if last_try:
                     raise
-                await self._versions.load(version)
+                await self._versions.load(sources.version)
 
 
 async def _tell_the_end(tasks: set[asyncio.Task[None]], tell: Callable[[BaseException | None], None]) -> None:

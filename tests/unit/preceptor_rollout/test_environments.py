@@ -29,6 +29,7 @@ from tests.unit.preceptor_rollout.serving import by_name, log_of, options, servi
 CALCULATOR = EnvironmentUse("sums", max_turns=4, max_observation_tokens=16)
 SUMS: dict[str, Any] = {"environments": '{"sums": {"kind": "calculator"}}'}
 MOST = 90
+GUIDED = BehaviourSpec(policy=OpUse(op="mixture"), teacher="nobody")
 PLAYED = {"environment": CALCULATOR, "max_new_tokens": 40, "stop": ("=",), "deterministic": True}
 
 
@@ -284,7 +285,8 @@ async def test_requests_for_turns_that_cannot_be_are_refused_before_anything_is_
         ([prompt], {"environment": EnvironmentUse("sums", 100, 100)}, TooLarge, "sampling.max_new_tokens"),
         ([replace(prompt, task=None, first_row=24)], {}, InvalidArgument, "prompts[0].first_row"),
         ([replace(prompt, task=None, first_row=10)], {}, InvalidArgument, "prompts[0].first_row"),
-        ([prompt], {"environment": CALCULATOR, "policy": BehaviourSpec(policy=OpUse(op="student"))}, Unsupported, "environment"),
+        ([replace(prompt, task=None, first_row=2, teacher_context=as_ids([1, 2]))], {}, InvalidArgument, "prompts[0].first_row"),
+        ([prompt], {"environment": CALCULATOR, "policy": GUIDED}, Unsupported, "policy_json.policy.op"),
     ]  # fmt: skip
     async with serving(**SUMS) as (_, client):
         for prompts, fields, kind, field in cases:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -115,7 +116,7 @@ def message_of(name: str, params: dict[str, Any]) -> rollout_pb2.GenerateRequest
 
 
 def drawn(message: rollout_pb2.GenerateRequest) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and log-probabilities as drawn, [draws, position]."""
+    """Ids and log-probabilities as drawn, [draws, position], in the order of the rollouts."""
     steps = Growth(STUDENT_SERVED, message, 64, 10**6).steps()
     found: list[chunks.Chunk] = []
     due = next(steps, None)
@@ -126,8 +127,20 @@ def drawn(message: rollout_pb2.GenerateRequest) -> tuple[np.ndarray, np.ndarray]
         found += due
         due = next(steps, None)
     rollouts = [wire.rollout_from_proto(chunks.joined([one], chunks.turn_of([one], message.prompts[0].context))) for one in found]
+    rollouts.sort(key=lambda one: one.id.sample)
     ids = np.stack([one.sequence.response_ids.astype(np.int64) for one in rollouts])
     return ids, np.stack([np.asarray(one.behaviour.logprob_behaviour) for one in rollouts])
+
+
+def check_pairs(ids: np.ndarray, probability: Callable[[int, int], float]) -> None:
+    """Chi-square of all responses of two tokens; rare ones are counted together."""
+    every = list(itertools.product(range(SIZE), repeat=LENGTH))
+    expected = np.array([probability(one, two) for one, two in every]) * DRAWS
+    counts = np.bincount(ids @ [SIZE, 1], minlength=len(every))
+    often = expected >= 5
+    cells = [*zip(counts[often], expected[often], strict=True), (counts[~often].sum(), expected[~often].sum())]
+    cells = [(count, wanted) for count, wanted in cells if wanted > 1]
+    assert sum((count - wanted) ** 2 / wanted for count, wanted in cells) < chi_square_limit(len(cells) - 1)
 
 
 @pytest.mark.parametrize(("name", "params", "plain"), CASES, ids=[name for name, *_ in CASES])
@@ -141,14 +154,68 @@ def test_what_a_privileged_teacher_guides_follows_the_exact_distribution(monkeyp
         return next_token(name, plain, as_drawn(student, RULE), teacher, position)
 
     first, later = exact(0, START, TOLD), [exact(1, token, token) for token in range(SIZE)]
-    every = list(itertools.product(range(SIZE), repeat=LENGTH))
-    expected = np.array([first[one] * later[one][two] for one, two in every]) * DRAWS
-    counts = np.bincount(ids @ [SIZE, 1], minlength=len(every))
-    often = expected >= 5
-    cells = [*zip(counts[often], expected[often], strict=True), (counts[~often].sum(), expected[~often].sum())]
-    cells = [(count, wanted) for count, wanted in cells if wanted > 1]
-    assert sum((count - wanted) ** 2 / wanted for count, wanted in cells) < chi_square_limit(len(cells) - 1)
+    check_pairs(ids, lambda one, two: first[one] * later[one][two])
     logs = [[math.log(first[one]), math.log(later[one][two])] for one, two in ids.tolist()]
     assert np.abs(behaviour - logs).max() < 2e-5
     unprivileged = exact(0, START, START)
     assert max(abs(a - b) for a, b in zip(first, unprivileged, strict=True)) > 0.05, "what the teacher reads makes a difference"
+
+
+# ---------------------------------------------------------------- turns
+
+ONCE = {"coefficient": 0.3, "per": "sequence"}
+TAKEN_OVER = {"after_tokens": 1.0, "first": "teacher"}
+OF_TURNS = [
+    pytest.param("mixture", ONCE, ONCE, id="mixture per sequence"),
+    pytest.param("teacher", {}, {}, id="teacher"),
+    *(pytest.param(*case, id=case[0], marks=pytest.mark.slow) for case in (*CASES, ("takeover", TAKEN_OVER, TAKEN_OVER))),
+]
+
+
+def said(reply: int) -> int:
+    """What an environment of one token answers to a reply of one token."""
+    return (2 * reply + 1) % SIZE
+
+
+def next_turn(message: rollout_pb2.GenerateRequest, replies: list[int]) -> rollout_pb2.GenerateRequest:
+    """Every rollout behind its own answer, as an episode asks for it."""
+    turn = rollout_pb2.GenerateRequest()
+    turn.CopyFrom(message)
+    del turn.prompts[:]
+    for sample, reply in enumerate(replies):
+        one = turn.prompts.add(samples=1, first_sample=sample, first_row=1)
+        for ours, theirs in (
+            (one.context, message.prompts[0].context),
+            (one.teacher_context, message.prompts[0].teacher_context),
+        ):
+            ours.CopyFrom(wire.ids_to_proto([*wire.ids_from_proto(theirs), reply, said(reply)]))
+    return turn
+
+
+@pytest.mark.parametrize(("name", "params", "plain"), OF_TURNS)
+def test_two_turns_with_an_answer_between_them_follow_the_exact_distribution(monkeypatch, name, params, plain):
+    """Draws of both turns are independent, and what is decided once for a rollout is decided for both."""
+    monkeypatch.setattr(batch, "Decoder", Chain)
+    message = message_of(name, params)
+    message.sampling.max_new_tokens = 1
+    first_b1, first_log_b1 = drawn(message)
+    message.sampling.max_new_tokens = LENGTH
+    second_b1, second_log_b1 = drawn(next_turn(message, first_b1[:, 0].tolist()))
+
+    def both(own: int, taught: int) -> tuple[list[float], list[float]]:
+        student, teacher = (softmax(table[at], RULE.temperature) for table, at in ((STUDENT, own), (TEACHER, taught)))
+        return as_drawn(student, RULE), teacher
+
+    def ways_of(one: int, two: int) -> list[tuple[float, float]]:
+        """(share, probability) of each way in which the pair comes about."""
+        turns = [(both(START, TOLD), one), (both(said(one), said(one)), two)]
+        if plain.get("per") == "sequence":
+            writers = ((1 - plain["coefficient"], 0), (plain["coefficient"], 1))
+            return [(share, math.prod(models[writer][token] for models, token in turns)) for share, writer in writers]
+        return [(1.0, math.prod(next_token(name, plain, *models, at)[token] for at, (models, token) in enumerate(turns)))]
+
+    ids = np.concatenate([first_b1, second_b1], 1)
+    check_pairs(ids, lambda one, two: sum(share * chance for share, chance in ways_of(one, two)))
+    logged = first_log_b1[:, 0] + second_log_b1[:, 0]
+    for (one, two), log in zip(ids.tolist(), logged.tolist(), strict=True):
+        assert min(abs(math.log(chance) - log) for _, chance in ways_of(one, two) if chance) < 4e-5

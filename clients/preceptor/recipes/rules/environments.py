@@ -1,4 +1,4 @@
-"""Rollouts of several turns: somebody answers, rewards come from where there is one, and what draws them can take turns."""
+"""Rollouts of several turns: somebody answers, rewards come from where there is one, and evaluations are played as sources."""
 
 from __future__ import annotations
 
@@ -31,13 +31,6 @@ def _rewards_are_given(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterato
                 yield Finding(reading.where, why, f"name one in sources.{one.term.on}.environment")
 
 
-def _are_drawn_by_the_student_alone(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
-    for name, source in recipe.sources.items():
-        if source.environment is not None and source.policy is not None:
-            why = f"the policy {source.policy.op} draws one turn, and {source.environment.name} answers between turns"
-            yield Finding(f"sources.{name}.policy", why, "remove one of them", (f"sources.{name}.policy=null",))
-
-
 def _evaluations_take_turns(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     """Held-out prompts are answered as some source is, where that makes a difference."""
     like = recipe.evaluation.source if recipe.evaluation else None
@@ -52,4 +45,4 @@ def _evaluations_take_turns(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> I
 
 
 TERM_RULES: tuple[TermRule, ...] = (_speaks_for_itself,)
-RULES: tuple[Rule, ...] = (_rewards_are_given, _are_drawn_by_the_student_alone, _evaluations_take_turns)
+RULES: tuple[Rule, ...] = (_rewards_are_given, _evaluations_take_turns)

@@ -18,7 +18,7 @@ def observed_tokens(request: rollout_pb2.GenerateRequest) -> int:
 
 
 def check_turns(request: rollout_pb2.GenerateRequest, info: ModelInfo, offered: tuple[str, ...]) -> None:
-    """Returns where the environment exists, and the engine and the policy can do with turns."""
+    """Returns where the environment exists, and the engine can do with turns."""
     has_environment = request.HasField("environment")
     if has_environment and request.environment.name not in offered:
         raise NotFound(
@@ -37,17 +37,17 @@ def check_turns(request: rollout_pb2.GenerateRequest, info: ModelInfo, offered: 
     field = "environment" if has_environment else "first_row"
     if info.engine not in TURN_ENGINES:
         raise Unsupported(f"the {info.engine} engine draws one turn", field=field, value="set", limit=", ".join(TURN_ENGINES))
-    if request.policy_json:
-        raise Unsupported("behaviour policies draw one turn", field=field, value="set", limit="no policy_json")
 
 
 def _check_prompt(prompt: rollout_pb2.GeneratePrompt, field: str, max_new_tokens: int, *, has_environment: bool) -> None:
-    if prompt.first_row >= min(max_new_tokens, max(1, len(prompt.context.u32le) // 4)):
+    contexts = (prompt.context, *([prompt.teacher_context] if prompt.HasField("teacher_context") else []))
+    shortest = min(max(1, len(context.u32le) // 4) for context in contexts)
+    if prompt.first_row >= min(max_new_tokens, shortest):
         raise InvalidArgument(
-            f"{field}.first_row leaves nothing to draw, or counts more than the context holds",
+            f"{field}.first_row leaves nothing to draw, or counts more than a context holds",
             field=f"{field}.first_row",
             value=prompt.first_row,
-            limit=f"< max_new_tokens ({max_new_tokens}), and < the tokens of context",
+            limit=f"< max_new_tokens ({max_new_tokens}), and < the tokens of context and of teacher_context",
         )
     if prompt.task_json and not has_environment:
         raise InvalidArgument(f"{field}.task_json is for an environment", field=f"{field}.task_json", limit="an environment")

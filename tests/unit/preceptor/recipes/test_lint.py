@@ -79,11 +79,6 @@ REFUSED = [
         "none is named",
     ),
     (("teachers.environment={model: e}", "terms.0.teacher=environment"), "teachers.environment", "who answers between turns"),
-    (
-        (*PLAYED, *WITH_JUDGE, "sources.rollouts.policy={op: speculative, teacher: judge}"),
-        "sources.rollouts.policy",
-        "draws one turn",
-    ),
     ((*PLAYED, EVALUATED % "rollout"), "evaluation.source", "no source"),
     ((EVALUATED % "rollouts",), "evaluation.source", "changes nothing"),
     # cannot learn
@@ -282,6 +277,7 @@ def test_the_base_recipe_and_its_richer_forms_are_fine():
     richer = (ON_SUPPORT, JUDGED, PREFERENCE, (*PREFERENCE, "terms.0.pairs.params={take: all}"), PLAYED,
               (*STEPPED, SCORED), (*STEPPED, SCORED.replace("verbal", "of_an_operator")),
               (*PLAYED, EVALUATED % "rollouts", "terms.0.teacher=environment"),
+              (*PLAYED, *WITH_JUDGE, "sources.rollouts.policy={op: speculative, teacher: judge}"),
               (*ON_SUPPORT, "sources.rollouts.environment={name: sums}", TOLD))  # fmt: skip
     for overrides in ((), *richer):
         assert findings_of(values_of(overrides)) == []
