@@ -1,4 +1,4 @@
-"""`preceptor status [--watch]`: teachers, their engines, and what every job has waiting, leased, unread and dead."""
+"""`preceptor status [--watch]`: teachers, their engines, what every job has waiting, leased, unread and dead, and spent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,20 @@ from preceptor.client.routes import addresses_in
 from preceptor.client.teacher import AsyncTeacherClient
 from preceptor.config import ClientSettings, load
 from preceptor.errors import InvalidArgument
-from preceptor.status_view.board import ENGINES, JOBS, NUMBERS, engine_cells, engine_table, headlines, job_cells, job_table
-from preceptor.status_view.standing import Snapshot, engine_rows, job_rows
+from preceptor.status_view.board import (
+    BUDGETS,
+    ENGINES,
+    JOBS,
+    NUMBERS,
+    budget_cells,
+    budget_table,
+    engine_cells,
+    engine_table,
+    headlines,
+    job_cells,
+    job_table,
+)
+from preceptor.status_view.standing import Snapshot, budget_rows, engine_rows, job_rows
 from preceptor.types import TeacherStatus
 
 if TYPE_CHECKING:
@@ -69,6 +81,8 @@ def _print_lines(now: Snapshot, before: Snapshot | None) -> None:
     print_table(ENGINES, engine_cells(now, before))
     if jobs := job_cells(now, before):
         print_table(JOBS, jobs)
+    if budgets := budget_cells(now):
+        print_table(BUDGETS, budgets)
 
 
 async def _watched(settings: ClientSettings, every_s: float) -> None:
@@ -106,12 +120,12 @@ async def _ask(settings: ClientSettings, address: str) -> TeacherStatus:
 
 
 def _board(now: Snapshot, before: Snapshot | None, width: int) -> Group:
-    """Both tables as they fit, and where the columns are that do not."""
+    """All tables as they fit, and where the columns are that do not."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(line) for line in headlines(now, before)]
-    for each in (engine_table(now, before, width), job_table(now, before, width)):
+    for each in (engine_table(now, before, width), job_table(now, before, width), budget_table(now, width)):
         if each.rows:
             parts.append(shown(each, NUMBERS))
     return Group(*parts)
@@ -125,6 +139,7 @@ def _plain(now: Snapshot) -> dict[str, object]:
         },
         "engines": [asdict(row) for row in engine_rows(now)],
         "jobs": [asdict(row) for row in job_rows(now)],
+        "budgets": [asdict(row) for row in budget_rows(now)],
     }
 
 

@@ -136,7 +136,7 @@ def _by_criteria(grading: Grading, subject: Subject, made: Range, shown_bytes: R
         good, answered = own * BYTES_PER_TOKEN, Asking(made, made * tokens_of_bytes(subject.prompt_bytes), made * own)
     induced = _asked(made, prompt + good + shown_bytes + _guidance(grading), Range(VERDICT_TOKENS.low, longest))
     listed = Range(1, criteria * (CRITERION_CHARS + PER_CRITERION_CHARS))
-    verified = _asked(_different(subject), prompt + listed + subject.response_bytes, VERDICT_TOKENS)
+    verified = _asked(_different(subject) * _samples(grading), prompt + listed + subject.response_bytes, VERDICT_TOKENS)
     how = "a rubric is made once a prompt, then equal responses are held to it once"
     return Asking(NOTHING, NOTHING, NOTHING, how) + answered + induced + verified
 
@@ -152,12 +152,18 @@ def _compared(grading: Grading, subject: Subject) -> Asking:
 
 def _of_each_response(grading: Grading, subject: Subject, written: Range) -> Asking:
     texts = exactly(subject.prompt_bytes + subject.reference_bytes) + subject.response_bytes + _guidance(grading)
-    return Asking(NOTHING, NOTHING, NOTHING, "equal responses are judged once") + _asked(_different(subject), texts, written)
+    return Asking(NOTHING, NOTHING, NOTHING, "equal responses are judged once") + _asked(
+        _different(subject) * _samples(grading), texts, written
+    )
 
 
 def _different(subject: Subject) -> Range:
     """Equal responses to one prompt are judged once, so the fewest is one for each prompt."""
     return Range(subject.distinct_prompts, subject.rollouts)
+
+
+def _samples(grading: Grading) -> float:
+    return float(_told(grading).get("samples", 1))
 
 
 def _guidance(grading: Grading) -> Range:

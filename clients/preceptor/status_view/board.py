@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preceptor.status_view.fitting import Table, fitted
-from preceptor.status_view.standing import EngineRow, JobRow, Snapshot, engine_rows, fairness, job_rows
+from preceptor.status_view.standing import BudgetRow, EngineRow, JobRow, Snapshot, budget_rows, engine_rows, fairness, job_rows
 
 ENGINES = ("teacher", "at", "engine", "waiting", "running", "tokens/s", "computed", "reused", "cache", "restarts")
 JOBS = ("teacher", "tenant", "job", "band", "weight", "queued", "waits", "ETA", "tokens/s", "served", "leased", "unread", "dead")
-NUMBERS = frozenset({*ENGINES, *JOBS} - {"teacher", "at", "engine", "tenant", "job", "band"})
+BUDGETS = ("teacher", "at", "tenant", "job", "calls", "spent $", "under way $", "maybe paid $", "limit $", "left $")
+NUMBERS = frozenset({*ENGINES, *JOBS, *BUDGETS} - {"teacher", "at", "engine", "tenant", "job", "band"})
 ENGINE_NAMES, ENGINE_ORDER = ("teacher",), ("computed", "restarts", "cache", "reused")
 JOB_NAMES, JOB_ORDER = ("teacher", "tenant"), ("served", "leased", "band", "weight", "waits", "unread", "tokens/s")
-NOTHING = "-"
+BUDGET_NAMES, BUDGET_ORDER = ("teacher", "tenant"), ("maybe paid $", "under way $", "calls", "left $")
+NOTHING, ALL = "-", "all"
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
 
@@ -35,6 +37,15 @@ def engine_table(now: Snapshot, before: Snapshot | None, width: int) -> Table:
 def job_table(now: Snapshot, before: Snapshot | None, width: int) -> Table:
     """Jobs, in so many columns of a screen."""
     return fitted(Table(JOBS, tuple(job_cells(now, before))), width, JOB_NAMES, JOB_ORDER)
+
+
+def budget_table(now: Snapshot, width: int) -> Table:
+    """What was spent at teachers behind an API, in so many columns of a screen."""
+    return fitted(Table(BUDGETS, tuple(budget_cells(now))), width, BUDGET_NAMES, BUDGET_ORDER)
+
+
+def budget_cells(now: Snapshot) -> list[tuple[str, ...]]:
+    return [_budget(row) for row in budget_rows(now)]
 
 
 def engine_cells(now: Snapshot, before: Snapshot | None) -> list[tuple[str, ...]]:
@@ -60,6 +71,20 @@ def _engine(row: EngineRow) -> tuple[str, ...]:
     )
 
 
+def _budget(row: BudgetRow) -> tuple[str, ...]:
+    """What is left is less all that may have been spent."""
+    taken_usd = row.spent_usd + row.reserved_usd + row.lost_usd
+    left_usd = None if row.limit_usd is None else max(0.0, row.limit_usd - taken_usd)
+    return (
+        row.teacher,
+        row.address,
+        row.tenant or ALL,
+        row.job or (NOTHING if row.tenant else ALL),
+        str(row.calls),
+        *(dollars(usd) for usd in (row.spent_usd, row.reserved_usd, row.lost_usd, row.limit_usd, left_usd)),
+    )
+
+
 def _job(row: JobRow) -> tuple[str, ...]:
     return (
         row.teacher,
@@ -80,6 +105,10 @@ def _job(row: JobRow) -> tuple[str, ...]:
 
 def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
+
+
+def dollars(usd: float | None) -> str:
+    return NOTHING if usd is None else f"{usd:.4f}"
 
 
 def percent(share: float | None) -> str:

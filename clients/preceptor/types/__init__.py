@@ -10,6 +10,7 @@ from preceptor.types.rollouts import Behaviour, FinishReason, Provenance, Rollou
 from preceptor.types.scores import CacheTier, Hidden, IdLogprobs, RaggedLogprobs, Receipt, Rows, Scored, TimeSplit
 from preceptor.types.sequences import Ids, RaggedIds, Segment, SegmentKind, Sequence, as_ids
 from preceptor.types.status import (
+    BudgetStatus,
     EngineStatus,
     FlowStatus,
     QueueStatus,
@@ -23,6 +24,7 @@ from preceptor.types.wants import ScoreItem, TailOf, Want, Window
 __all__ = [
     "AdapterRef",
     "Behaviour",
+    "BudgetStatus",
     "CacheTier",
     "Capabilities",
     "Criterion",

@@ -61,6 +61,7 @@ class Verdict:
     step_rewards: tuple[float, ...] = ()  # one for each step that the grader tells apart, NaN: none; float32 on the wire
     step_ends: tuple[int, ...] = ()  # of each step: UTF-8 bytes of the response up to its end; ascending, the last one all of it
     cost_usd: float | None = None  # None: the operator gave no prices
+    agreement: float | None = None  # of repeated judgements: the share of their pairs that say the same; None: there was one
 
     @property
     def tokens(self) -> int:

@@ -85,6 +85,20 @@ class TeacherStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """What one job has spent at a teacher behind an API, of what it may; without tenant and job: all of them together."""
+
+    teacher: str
+    tenant: str
+    job: str
+    calls: int  # that have ended
+    spent_usd: float
+    reserved_usd: float  # the most that calls under way can cost
+    lost_usd: float  # the most that calls can have cost of which nobody knows whether they were paid
+    limit_usd: float | None = None  # None: no budget
+
+
+@dataclass(frozen=True, slots=True)
 class TeacherStatus:
     """All of one teacher service."""
 
@@ -96,3 +110,4 @@ class TeacherStatus:
     queues: tuple[QueueStatus, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict[str, str])  # what is wrong, by part
     standings: tuple[TeacherStanding, ...] = ()
+    budgets: tuple[BudgetStatus, ...] = ()

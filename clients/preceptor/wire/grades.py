@@ -38,6 +38,7 @@ def verdict_to_proto(verdict: Verdict) -> teacher_pb2.Verdict:
         step_rewards_f32le=np.asarray(verdict.step_rewards, "<f4").tobytes(),
         step_ends_u32le=np.asarray(verdict.step_ends, "<u4").tobytes(),
         cost_usd=verdict.cost_usd,
+        agreement=verdict.agreement,
         calls=verdict.calls,
         prompt_tokens=verdict.prompt_tokens,
         completion_tokens=verdict.completion_tokens,
@@ -64,6 +65,7 @@ def verdict_from_proto(message: teacher_pb2.Verdict, field: str = "verdict") -> 
         step_rewards=step_rewards,
         step_ends=step_ends,
         cost_usd=message.cost_usd if message.HasField("cost_usd") else None,
+        agreement=message.agreement if message.HasField("agreement") else None,
     )
 
 
@@ -77,6 +79,7 @@ def verdict_body(verdict: Verdict) -> dict[str, Any]:
         "criteria": [{**asdict(criterion), "validity": str(criterion.validity)} for criterion in verdict.criteria],
         "step_rewards": [None if math.isnan(one) else one for one in verdict.step_rewards],
         "step_ends": list(verdict.step_ends),
+        "agreement": verdict.agreement,
         "cost_usd": verdict.cost_usd,
         "calls": verdict.calls,
         "prompt_tokens": verdict.prompt_tokens,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from preceptor.types.status import (
+    BudgetStatus,
     EngineStatus,
     FlowStatus,
     QueueStatus,
@@ -21,7 +22,7 @@ from preceptor.wire.enums import known
 from preceptor.wire.models import model_info_from_proto, model_info_to_proto
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 
-T = TypeVar("T", EngineStatus, FlowStatus, QueueStatus, TeacherStanding)
+T = TypeVar("T", EngineStatus, FlowStatus, QueueStatus, TeacherStanding, BudgetStatus)
 
 
 def teacher_status_to_proto(status: TeacherStatus) -> teacher_pb2.TeacherStatus:
@@ -34,6 +35,7 @@ def teacher_status_to_proto(status: TeacherStatus) -> teacher_pb2.TeacherStatus:
         queues=[teacher_pb2.QueueStatus(**_plain(queue)) for queue in status.queues],
         reasons=dict(status.reasons),
         standings=[teacher_pb2.TeacherStanding(**_plain(standing)) for standing in status.standings],
+        budgets=[teacher_pb2.BudgetStatus(**_plain(budget)) for budget in status.budgets],
     )
 
 
@@ -47,6 +49,7 @@ def teacher_status_from_proto(message: teacher_pb2.TeacherStatus) -> TeacherStat
         queues=tuple(_read(QueueStatus, queue) for queue in message.queues),
         reasons=dict(message.reasons),
         standings=tuple(_standing(standing) for standing in message.standings),
+        budgets=tuple(_read(BudgetStatus, budget) for budget in message.budgets),
     )
 
 
@@ -55,7 +58,7 @@ def _standing(message: teacher_pb2.TeacherStanding) -> TeacherStanding:
     return replace(found, state=known(TeacherState, message.state, "standings.state"))
 
 
-def _plain(value: EngineStatus | FlowStatus | QueueStatus | TeacherStanding) -> Mapping[str, Any]:
+def _plain(value: EngineStatus | FlowStatus | QueueStatus | TeacherStanding | BudgetStatus) -> Mapping[str, Any]:
     """Field for field; what is not known is left out."""
     return {name: one for name, one in asdict(value).items() if one is not None}
 

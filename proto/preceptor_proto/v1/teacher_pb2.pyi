@@ -219,7 +219,7 @@ class CriterionVerdict(_message.Message):
     def __init__(self, name: _Optional[str] = ..., validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., score: _Optional[float] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("validity", "reward", "criteria", "critique", "step_rewards_f32le", "receipt", "cost_usd", "calls", "prompt_tokens", "completion_tokens", "reason", "step_ends_u32le", "step_rows_u32le")
+    __slots__ = ("validity", "reward", "criteria", "critique", "step_rewards_f32le", "receipt", "cost_usd", "calls", "prompt_tokens", "completion_tokens", "reason", "step_ends_u32le", "step_rows_u32le", "agreement")
     VALIDITY_FIELD_NUMBER: _ClassVar[int]
     REWARD_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +233,7 @@ class Verdict(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     STEP_ENDS_U32LE_FIELD_NUMBER: _ClassVar[int]
     STEP_ROWS_U32LE_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     validity: _common_pb2.Validity
     reward: float
     criteria: _containers.RepeatedCompositeFieldContainer[CriterionVerdict]
@@ -246,7 +247,8 @@ class Verdict(_message.Message):
     reason: str
     step_ends_u32le: bytes
     step_rows_u32le: bytes
-    def __init__(self, validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., reward: _Optional[float] = ..., criteria: _Optional[_Iterable[_Union[CriterionVerdict, _Mapping]]] = ..., critique: _Optional[str] = ..., step_rewards_f32le: _Optional[bytes] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., cost_usd: _Optional[float] = ..., calls: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., reason: _Optional[str] = ..., step_ends_u32le: _Optional[bytes] = ..., step_rows_u32le: _Optional[bytes] = ...) -> None: ...
+    agreement: float
+    def __init__(self, validity: _Optional[_Union[_common_pb2.Validity, str]] = ..., reward: _Optional[float] = ..., criteria: _Optional[_Iterable[_Union[CriterionVerdict, _Mapping]]] = ..., critique: _Optional[str] = ..., step_rewards_f32le: _Optional[bytes] = ..., receipt: _Optional[_Union[_common_pb2.Receipt, _Mapping]] = ..., cost_usd: _Optional[float] = ..., calls: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., reason: _Optional[str] = ..., step_ends_u32le: _Optional[bytes] = ..., step_rows_u32le: _Optional[bytes] = ..., agreement: _Optional[float] = ...) -> None: ...
 
 class GradeRequest(_message.Message):
     __slots__ = ("teacher", "spec", "items", "job")
@@ -380,8 +382,28 @@ class TeacherStanding(_message.Message):
     heard_s: float
     def __init__(self, teacher: _Optional[str] = ..., state: _Optional[_Union[TeacherState, str]] = ..., heard_s: _Optional[float] = ...) -> None: ...
 
+class BudgetStatus(_message.Message):
+    __slots__ = ("teacher", "tenant", "job", "calls", "spent_usd", "reserved_usd", "lost_usd", "limit_usd")
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    SPENT_USD_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_USD_FIELD_NUMBER: _ClassVar[int]
+    LOST_USD_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_USD_FIELD_NUMBER: _ClassVar[int]
+    teacher: str
+    tenant: str
+    job: str
+    calls: int
+    spent_usd: float
+    reserved_usd: float
+    lost_usd: float
+    limit_usd: float
+    def __init__(self, teacher: _Optional[str] = ..., tenant: _Optional[str] = ..., job: _Optional[str] = ..., calls: _Optional[int] = ..., spent_usd: _Optional[float] = ..., reserved_usd: _Optional[float] = ..., lost_usd: _Optional[float] = ..., limit_usd: _Optional[float] = ...) -> None: ...
+
 class TeacherStatus(_message.Message):
-    __slots__ = ("state", "teachers", "flows", "worker", "engines", "queues", "reasons", "standings")
+    __slots__ = ("state", "teachers", "flows", "worker", "engines", "queues", "reasons", "standings", "budgets")
     class ReasonsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -397,6 +419,7 @@ class TeacherStatus(_message.Message):
     QUEUES_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     STANDINGS_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
     state: _common_pb2.ServiceState
     teachers: _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelInfo]
     flows: _containers.RepeatedCompositeFieldContainer[FlowStatus]
@@ -405,7 +428,8 @@ class TeacherStatus(_message.Message):
     queues: _containers.RepeatedCompositeFieldContainer[QueueStatus]
     reasons: _containers.ScalarMap[str, str]
     standings: _containers.RepeatedCompositeFieldContainer[TeacherStanding]
-    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., worker: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueStatus, _Mapping]]] = ..., reasons: _Optional[_Mapping[str, str]] = ..., standings: _Optional[_Iterable[_Union[TeacherStanding, _Mapping]]] = ...) -> None: ...
+    budgets: _containers.RepeatedCompositeFieldContainer[BudgetStatus]
+    def __init__(self, state: _Optional[_Union[_common_pb2.ServiceState, str]] = ..., teachers: _Optional[_Iterable[_Union[_common_pb2.ModelInfo, _Mapping]]] = ..., flows: _Optional[_Iterable[_Union[FlowStatus, _Mapping]]] = ..., worker: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueStatus, _Mapping]]] = ..., reasons: _Optional[_Mapping[str, str]] = ..., standings: _Optional[_Iterable[_Union[TeacherStanding, _Mapping]]] = ..., budgets: _Optional[_Iterable[_Union[BudgetStatus, _Mapping]]] = ...) -> None: ...
 
 class LoadVersionRequest(_message.Message):
     __slots__ = ("teacher", "model")

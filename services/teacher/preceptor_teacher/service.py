@@ -163,7 +163,7 @@ class TeacherService:
         """Before anything is loaded, so that who asks hears what is still to come."""
         self._draining = draining = Draining(context.lifecycle, names, context.stop)
         standings = Standings(names, self._pools, self._judges, draining, context.lifecycle, context.meters)
-        self._desk = StatusDesk(self._pools, self._all_names, self._worker_name, context, self._queue, standings)
+        self._desk = StatusDesk(self._pools, self._all_names, self._worker_name, context, self._queue, standings, self._judges)
         context.meters.registry.register(StatusCollector(self._desk))
         self._desk.start()
         return draining

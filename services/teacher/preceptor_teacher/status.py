@@ -7,18 +7,20 @@ readiness says why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from preceptor.errors import PreceptorError
 from preceptor.queue import FlowView, Queue
-from preceptor.types import EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
+from preceptor.types import BudgetStatus, EngineStatus, FlowStatus, QueueStatus, ServiceState, TeacherStatus
 from preceptor_serving.auth.identity import SEES_ALL, Identity
 from preceptor_serving.lifecycle.state import State
 from preceptor_serving.scheduler.estimate import FlowStanding
 from preceptor_serving.scheduler.types import FlowKey
 from preceptor_serving.service import ServiceContext
+from preceptor_teacher.budgets import budgets_of
+from preceptor_teacher.grading import GradingTeacher
 from preceptor_teacher.pool import EnginePool
 from preceptor_teacher.standings import Standings, by_engine
 
@@ -36,7 +38,7 @@ STATES = {
 
 
 class StatusDesk:
-    """Reads what the parts tell of themselves. `pools` is live: teachers appear as they are loaded."""
+    """Reads what the parts tell of themselves. `pools` and `judges` are live: teachers appear as they are loaded."""
 
     def __init__(
         self,
@@ -46,9 +48,10 @@ class StatusDesk:
         context: ServiceContext,
         queue: Queue | None,
         standings: Standings,
+        judges: Sequence[GradingTeacher],
     ) -> None:
         self._pools = pools
-        self._standings = standings
+        self._standings, self._judges = standings, judges
         self._names = names
         self._worker = worker
         self._lifecycle = context.lifecycle
@@ -82,6 +85,7 @@ class StatusDesk:
             queues=self.queues,
             reasons=now.reasons,
             standings=tuple(self._standings),
+            budgets=tuple(await budgets_of(self._judges)),
         )
 
     def engines(self) -> Iterator[EngineStatus]:
@@ -133,10 +137,11 @@ def visible_to(identity: Identity, status: TeacherStatus) -> TeacherStatus:
     if identity.scopes & SEES_ALL:
         return status
 
-    def own(one: FlowStatus | QueueStatus) -> bool:
+    def own(one: FlowStatus | QueueStatus | BudgetStatus) -> bool:
         return one.tenant == identity.tenant and identity.job in (None, one.job)
 
-    return replace(status, flows=tuple(filter(own, status.flows)), queues=tuple(filter(own, status.queues)))
+    flows, queues, budgets = filter(own, status.flows), filter(own, status.queues), filter(own, status.budgets)
+    return replace(status, flows=tuple(flows), queues=tuple(queues), budgets=tuple(budgets))
 
 
 def _flow_status(flow: FlowKey, standing: FlowStanding | None, served_tokens: int) -> FlowStatus:

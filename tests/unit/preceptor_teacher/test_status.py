@@ -17,7 +17,7 @@ from preceptor.cli import run
 from preceptor.client import AsyncTeacherClient, ScoreItem, ScoreOptions
 from preceptor.config import TeacherSettings
 from preceptor.queue import Flow, MemoryQueue
-from preceptor.types import FlowStatus, QueueStatus, Sequence, ServiceState, TeacherStatus, Want
+from preceptor.types import BudgetStatus, FlowStatus, QueueStatus, Sequence, ServiceState, TeacherStatus, Want
 from preceptor_proto.v1 import common_pb2
 from preceptor_serving.auth.identity import Identity, Scope
 from preceptor_serving.engine_host.channel import EngineSpec
@@ -54,7 +54,7 @@ def item(number: int) -> ScoreItem:
 def service(go: threading.Event, queue: MemoryQueue) -> TeacherService:
     spec = TeacherSpec(EngineSpec("tiny", "fake", {"name": "tiny"}), ("other-name",))
     one_by_one = PoolPolicy(batch_tasks=1, calls_in_flight=1)
-    return TeacherService((spec,), lambda *_: InlineEngine(lambda: HeldEngine(go)), one_by_one, queue)
+    return TeacherService((spec,), lambda spec, context: InlineEngine(lambda: HeldEngine(go)), one_by_one, queue)
 
 
 async def seen(client: AsyncTeacherClient, condition: Any) -> TeacherStatus:
@@ -152,13 +152,17 @@ def test_the_metrics_page_lists_what_is_exported() -> None:
 def test_a_key_sees_its_own_tenants_jobs_and_an_operators_key_all() -> None:
     flow = FlowStatus("tiny", "acme", "night", 0, 1.0, 1, 1.0, 0.0, 0.0, 1)
     queue = QueueStatus("tiny", "acme", "night", 1, 0, 0, 0, 0, 0)
-    status = TeacherStatus(ServiceState.READY, "w", flows=(flow, replace(flow, tenant="umbrella")), queues=(queue,))
+    budget = BudgetStatus("judge", "acme", "night", 1, 0.5, 0.0, 0.0, 2.0)
+    budgets = (replace(budget, tenant="", job=""), budget, replace(budget, tenant="umbrella"))
+    flows = (flow, replace(flow, tenant="umbrella"))
+    status = TeacherStatus(ServiceState.READY, "w", flows=flows, queues=(queue,), budgets=budgets)
 
     def jobs(tenant: str, *scopes: Scope, job: str | None = None) -> list[str]:
         found = visible_to(Identity(tenant, "key", frozenset(scopes), job), status)
-        return [f"{one.tenant}/{one.job}" for one in (*found.flows, *found.queues)]
+        return [f"{one.tenant}/{one.job}" for one in (*found.flows, *found.queues, *found.budgets)]
 
-    assert jobs("acme", Scope.STATUS) == ["acme/night", "acme/night"]
+    assert jobs("acme", Scope.STATUS) == ["acme/night"] * 3
     assert jobs("acme", Scope.STATUS, job="day") == []
-    assert jobs("umbrella", Scope.STATUS) == ["umbrella/night"]
-    assert jobs("other", Scope.STATUS, Scope.METRICS) == ["acme/night", "umbrella/night", "acme/night"]
+    assert jobs("umbrella", Scope.STATUS) == ["umbrella/night"] * 2
+    everything = ["acme/night", "umbrella/night", "acme/night", "/", "acme/night", "umbrella/night"]
+    assert jobs("other", Scope.STATUS, Scope.METRICS) == everything

@@ -116,6 +116,7 @@ def verdict_at(
     critique: str = "",
     criteria: tuple[CriterionVerdict, ...] = (),
     steps: Sequence[Step] = (),
+    agreement: float | None = None,
 ) -> Verdict:
     """A verdict that cost this much."""
     return Verdict(
@@ -130,6 +131,7 @@ def verdict_at(
         step_rewards=tuple(step.reward for step in steps),
         step_ends=tuple(step.end_byte for step in steps),
         cost_usd=spent.cost_usd,
+        agreement=agreement,
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from statistics import median_low
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from preceptor.types import GradeItem, Validity, Verdict
-from preceptor_teacher.graders.asking import Inquiry, Spent, answer_to, missing, verdict_at
+from preceptor_teacher.graders.asking import Inquiry, Spent, missing, verdict_at
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
+from preceptor_teacher.graders.sampling import Panel, Samples, share_agreeing
 from preceptor_teacher.graders.verbal import texts_of
 from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NoVerdict, read_answer, schema_with, whole_number, words
+from preceptor_teacher.graders.watching import Watch, unwatched
 
+NAME = "critique"
 SCORE = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
 ROOM_CHARS = 200
 """What an answer may have beside the critique."""
@@ -28,6 +33,9 @@ class CritiqueParams(BaseModel):
     guidance: str = Field(default="", max_length=4000)
     """What a good response is, in words; part of the question, outside the fence."""
 
+    samples: Samples = 1
+    """How often the judge is asked about a response, an odd number; the median score and its critique counts."""
+
     most_chars: int = Field(default=600, ge=1, le=8000)
     """The longest critique. A longer one is no answer: the judge is asked once more, and then there is none."""
 
@@ -39,15 +47,18 @@ class Critique:
     params: CritiqueParams
     ask: Ask
     secret: bytes | None = field(default=None, repr=False)
+    watch: Watch = unwatched
 
     async def grade(self, item: GradeItem) -> Verdict:
         """MISSING where the judge refused, or where its answer could not be read twice."""
-        spent = Spent()
+        spent, inquiry, panel = Spent(), critique_of(item, self.params), Panel(NAME, self.ask, self.secret, self.watch)
         try:
-            score, text = await answer_to(critique_of(item, self.params), self.ask, spent, self.secret)
+            answers = await panel.repeated(lambda n: replace(inquiry, sample=n), self.params.samples, spent, itemgetter(0))
         except NoVerdict as error:
             return missing(str(error), spent)
-        return verdict_at(spent, Validity.OK, float(score), critique=text)
+        scores = [score for score, _ in answers]
+        score, text = answers[scores.index(median_low(scores))]
+        return verdict_at(spent, Validity.OK, float(score), critique=text, agreement=share_agreeing(scores))
 
 
 def critique_of(item: GradeItem, params: CritiqueParams) -> Inquiry[tuple[int, str]]:
@@ -71,7 +82,7 @@ def _read(reply: str, number: str, most_chars: int) -> tuple[int, str]:
 
 def _build(params: CritiqueParams, means: Means) -> Grader:
     assert means.ask is not None, "a grader that asks belongs to a judge"
-    return Critique(params, means.ask, means.secret)
+    return Critique(params, means.ask, means.secret, means.watch)
 
 
-SPEC = GraderSpec("critique", "a judge's score from 0 to 10, and its critique in words", CritiqueParams, _build)
+SPEC = GraderSpec(NAME, "a judge's score from 0 to 10, and its critique in words", CritiqueParams, _build)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from preceptor.types import CriterionVerdict, GradeItem, Validity, Verdict
 from preceptor_teacher.graders.asking import Inquiry, Spent, missing, verdict_at
 from preceptor_teacher.graders.groups import Group, all_of, group_of
 from preceptor_teacher.graders.protocol import GraderSpec, GroupGrader, Means
-from preceptor_teacher.graders.sampling import Panel
+from preceptor_teacher.graders.sampling import Panel, Samples
 from preceptor_teacher.graders.verdicts import NoVerdict, one_of, read_answer, schema_with
 from preceptor_teacher.graders.watching import MISSING, ORDERS, agreement
 
@@ -35,18 +35,11 @@ class PairwiseParams(BaseModel):
     guidance: str = Field(default="", max_length=4000)
     """What makes a response the better one, in words; part of the question, outside the fence."""
 
-    samples: int = Field(default=1, ge=1, le=9)
+    samples: Samples = 1
     """How often each order of a pair is asked, an odd number; the median answer counts."""
 
     ring: int = Field(default=0, ge=0, le=MOST_TEXTS)
     """0: every two are compared, n(n-1) questions; else each with so many that come next, in a ring: 2 n ring questions."""
-
-    @field_validator("samples")
-    @classmethod
-    def _has_a_median(cls, samples: int) -> int:
-        if samples % 2 == 0:
-            raise ValueError("an even number of answers has no median")
-        return samples
 
 
 @dataclass(frozen=True, slots=True)

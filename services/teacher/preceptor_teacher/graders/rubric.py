@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import median_low
 from string import ascii_lowercase
 from typing import Any
 
@@ -20,9 +21,12 @@ from preceptor.types import CriterionVerdict, GradeItem, Validity, Verdict
 from preceptor_teacher.api.messages import Message
 from preceptor_teacher.graders.asking import Inquiry, Spent, answer_to, missing, verdict_at
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
+from preceptor_teacher.graders.sampling import Panel, Samples, share_agreeing
 from preceptor_teacher.graders.verdicts import NoVerdict, read_answer, schema_with, whole_number, words
+from preceptor_teacher.graders.watching import Watch, unwatched
 
 MOST_CRITERIA, MOST_TEXT_CHARS, HEAVIEST = 32, 500, 10
+NAME = "rubric"
 MOST_RUBRIC_CHARS = 32_000
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MOST_TEXT_CHARS}
 _CRITERION = {
@@ -59,6 +63,9 @@ class RubricParams(BaseModel):
     criteria: tuple[CriterionParams, ...] = Field(default=(), max_length=MOST_CRITERIA)
     """The rubric of the items' prompt; empty: the judge makes one."""
 
+    samples: Samples = 1
+    """How often the judge is asked about a response, an odd number; what most answers say counts."""
+
     most_criteria: int = Field(default=8, ge=1, le=MOST_CRITERIA)
     """How many the judge may make."""
 
@@ -83,6 +90,7 @@ class Rubric:
     params: RubricParams
     ask: Ask
     secret: bytes | None = field(default=None, repr=False)
+    watch: Watch = unwatched
 
     async def grade(self, item: GradeItem) -> Verdict:
         """MISSING where the judge refused, or where a rubric or its verification could not be read twice."""
@@ -103,12 +111,14 @@ class Rubric:
 
     async def held_to(self, criteria: Sequence[CriterionParams], item: GradeItem, spent: Spent) -> Verdict:
         """What a response meets; MISSING where the judge did not say."""
+        inquiry, panel = verification_of(item, criteria), Panel(NAME, self.ask, self.secret, self.watch)
         try:
-            met = await answer_to(verification_of(item, criteria), self.ask, spent, self.secret)
+            answers = await panel.repeated(lambda n: replace(inquiry, sample=n), self.params.samples, spent)
         except NoVerdict as error:
             return missing(str(error), spent)
+        met = [median_low(column) for column in zip(*answers, strict=True)]
         judged = tuple(_judged(one, passed) for one, passed in zip(criteria, met, strict=True))
-        return verdict_at(spent, Validity.OK, weighted(criteria, met), criteria=judged)
+        return verdict_at(spent, Validity.OK, weighted(criteria, met), criteria=judged, agreement=share_agreeing(answers))
 
     async def _own_answer(self, prompt: str, spent: Spent) -> str:
         reply = await self.ask([Message(role="user", content=prompt)])
@@ -183,7 +193,7 @@ def _judged(criterion: CriterionParams, met: bool) -> CriterionVerdict:
 
 def _build(params: RubricParams, means: Means) -> Grader:
     assert means.ask is not None, "a grader that asks belongs to a judge"
-    return Rubric(params, means.ask, means.secret)
+    return Rubric(params, means.ask, means.secret, means.watch)
 
 
-SPEC = GraderSpec("rubric", "the weight of the prompt's own criteria that a response meets, from 0 to 1", RubricParams, _build)
+SPEC = GraderSpec(NAME, "the weight of the prompt's own criteria that a response meets, from 0 to 1", RubricParams, _build)

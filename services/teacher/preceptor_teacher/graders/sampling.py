@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field
 
 from preceptor_teacher.graders.asking import Inquiry, Spent, answer_to
 from preceptor_teacher.graders.groups import all_of
@@ -11,10 +15,33 @@ from preceptor_teacher.graders.protocol import Ask, Means
 from preceptor_teacher.graders.verdicts import NoVerdict
 from preceptor_teacher.graders.watching import POSITION, SAMPLES, Watch, agreement, unwatched
 
+T = TypeVar("T")
+
+
+def _has_a_median(samples: int) -> int:
+    if samples % 2 == 0:
+        raise ValueError("an even number of answers has no median")
+    return samples
+
+
+Samples = Annotated[int, Field(ge=1, le=9), AfterValidator(_has_a_median)]
+"""How often a question is asked: an odd number, so that there is a median."""
+
+
+def same(answer: Any) -> Hashable:
+    """The whole answer."""
+    return answer
+
+
+def share_agreeing(judged: Sequence[Hashable]) -> float | None:
+    """The share of pairs of judgements that are equal; None where there is no pair."""
+    pairs = len(judged) * (len(judged) - 1)
+    return sum(count * (count - 1) for count in Counter(judged).values()) / pairs if pairs else None
+
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A judge that is asked more than once for what names one of several responses."""
+    """A judge that is asked the same more than once."""
 
     grader: str
     ask: Ask
@@ -28,18 +55,26 @@ class Panel:
         return cls(grader, means.ask, means.secret, means.watch)
 
     async def answers(self, inquiry_of: Callable[[int], Inquiry[str]], samples: int, spent: Spent) -> list[str]:
-        """Those that could be read; `NoVerdict` where none could. `inquiry_of` makes the question of a sample."""
-        asked = await all_of(*(self._answer(inquiry_of(sample), spent) for sample in range(samples)))
-        answers = [one for one in asked if isinstance(one, str)]
-        if not answers:
-            raise next(one for one in asked if isinstance(one, NoVerdict))
+        """The places that it names, as `repeated` has them."""
+        answers = await self.repeated(inquiry_of, samples, spent)
         for one in answers:
             self.watch(self.grader, POSITION, one)
-        if len(answers) > 1:
-            self.watch(self.grader, SAMPLES, agreement(same=len(set(answers)) == 1))
         return answers
 
-    async def _answer(self, inquiry: Inquiry[str], spent: Spent) -> str | NoVerdict:
+    async def repeated(
+        self, inquiry_of: Callable[[int], Inquiry[T]], samples: int, spent: Spent, judged: Callable[[T], Hashable] = same
+    ) -> list[T]:
+        """Those answers that could be read; `NoVerdict` where none could. `inquiry_of` makes the question of a sample; answers
+        agree where what is `judged` is equal."""
+        asked = await all_of(*(self._answer(inquiry_of(sample), spent) for sample in range(samples)))
+        answers = [one for one in asked if not isinstance(one, NoVerdict)]
+        if not answers:
+            raise next(one for one in asked if isinstance(one, NoVerdict))
+        if len(answers) > 1:
+            self.watch(self.grader, SAMPLES, agreement(same=len(set(map(judged, answers))) == 1))
+        return answers
+
+    async def _answer(self, inquiry: Inquiry[T], spent: Spent) -> T | NoVerdict:
         try:
             return await answer_to(inquiry, self.ask, spent, self.secret)
         except NoVerdict as error:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from statistics import median_low
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from preceptor.types import GradeItem, Validity, Verdict
-from preceptor_teacher.graders.asking import Inquiry, Question, Spent, Step, answer_to, missing, question_of, verdict_at
+from preceptor_teacher.graders.asking import Inquiry, Question, Spent, Step, missing, question_of, verdict_at
 from preceptor_teacher.graders.calibration import rewards_of
 from preceptor_teacher.graders.cutting import bytes_to, step_ends
 from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
+from preceptor_teacher.graders.sampling import Panel, Samples, share_agreeing
 from preceptor_teacher.graders.verdicts import (
     HIGHEST,
     LOWEST,
@@ -28,9 +30,10 @@ from preceptor_teacher.graders.verdicts import (
     schema_with,
     whole_number,
 )
+from preceptor_teacher.graders.watching import Watch, unwatched
 
 SCORE = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
-MOST_STEPS = 64
+NAME, MOST_STEPS = "verbal", 64
 
 
 class VerbalParams(BaseModel):
@@ -46,6 +49,9 @@ class VerbalParams(BaseModel):
 
     most_steps: int = Field(default=16, ge=1, le=MOST_STEPS)
     """A response with more words or lines is cut into this many steps at most, several of them in each."""
+
+    samples: Samples = 1
+    """How often the judge is asked about a response, an odd number; the median score counts."""
 
     rewards: str = Field(default="", max_length=400)
     """What each score from 0 to 10 is worth: eleven numbers that never fall; empty: the score itself."""
@@ -66,17 +72,21 @@ class Verbal:
     secret: bytes | None = field(default=None, repr=False)
     """What fences and numbers are made of; None draws them afresh, and then no question is asked twice in the same words."""
 
+    watch: Watch = unwatched
+
     async def grade(self, item: GradeItem) -> Verdict:
         """The judge's score; MISSING where it refused, or where its answer could not be read twice."""
         spent, ends = Spent(), self._ends(item.response)
         inquiry = stepwise_of(item, ends, self.params.guidance) if ends else _whole_of(item, self.params.guidance)
+        panel = Panel(NAME, self.ask, self.secret, self.watch)
         try:
-            score, scores = await answer_to(inquiry, self.ask, spent, self.secret)
+            answers = await panel.repeated(lambda n: replace(inquiry, sample=n), self.params.samples, spent, whole_score)
         except NoVerdict as error:
             return missing(str(error), spent)
-        worth = rewards_of(self.params.rewards)
+        wholes, worth = [whole for whole, _ in answers], rewards_of(self.params.rewards)
+        scores = [median_low(column) for column in zip(*(scores for _, scores in answers), strict=True)]
         steps = [Step(end, worth[one]) for end, one in zip(bytes_to(item.response, ends), scores, strict=True)]
-        return verdict_at(spent, Validity.OK, worth[score], steps=steps)
+        return verdict_at(spent, Validity.OK, worth[median_low(wholes)], steps=steps, agreement=share_agreeing(wholes))
 
     def _ends(self, response: str) -> list[int]:
         """Of the steps that are asked about; none where nobody wants them."""
@@ -85,6 +95,10 @@ class Verbal:
 
 Scores = tuple[int, Sequence[int]]
 """Of the whole response, and of its steps."""
+
+
+def whole_score(scores: Scores) -> int:
+    return scores[0]
 
 
 def _whole_of(item: GradeItem, guidance: str) -> Inquiry[Scores]:
@@ -143,7 +157,7 @@ def ask_for(item: GradeItem, guidance: str = "", *, repair: bool = False, secret
 
 def _build(params: VerbalParams, means: Means) -> Grader:
     assert means.ask is not None, "a grader that asks belongs to a judge"
-    return Verbal(params, means.ask, means.secret)
+    return Verbal(params, means.ask, means.secret, means.watch)
 
 
-SPEC = GraderSpec("verbal", "a judge's score from 0 to 10 for the whole response", VerbalParams, _build, steps=True)
+SPEC = GraderSpec(NAME, "a judge's score from 0 to 10 for the whole response", VerbalParams, _build, steps=True)

@@ -75,6 +75,9 @@ class VerdictAnswer(Body):
     step_ends: list[int]
     """Of each step: how many UTF-8 bytes of the response there are up to its end."""
 
+    agreement: float | None
+    """Of repeated judgements: the share of their pairs that say the same; null where there was one."""
+
     cost_usd: float | None
     """Null where the operator gave no prices."""
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from preceptor import wire
-from preceptor.types import EngineStatus, FlowStatus, QueueStatus
+from preceptor.types import BudgetStatus, EngineStatus, FlowStatus, QueueStatus
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.auth.identity import Scope
 from preceptor_serving.doors.rest_routes import CurrentCall, door_router, needs
@@ -40,6 +40,7 @@ class StatusAnswer(BaseModel):
     queues: list[QueueStatus]
     teachers: list[dict[str, object]]
     standings: list[StandingAnswer]
+    budgets: list[BudgetStatus]
 
 
 def status_router(service: TeacherService) -> APIRouter:
@@ -61,6 +62,7 @@ def status_router(service: TeacherService) -> APIRouter:
                 "queues": [asdict(queue) for queue in found.queues],
                 "teachers": [teacher_answer(info) for info in found.teachers],
                 "standings": [{**asdict(one), "state": str(one.state)} for one in found.standings],
+                "budgets": [asdict(one) for one in found.budgets],
             }
         )
 

@@ -81,6 +81,7 @@ RESPONSES = ["1+2=3 5", "1+2=3 5", "4+4=8 ok", "no"]
     [
         ("verbal", {}),
         ("verbal", {"steps": "words"}),
+        *((name, {"samples": 3}) for name in ("verbal", "critique", "rubric")),
         ("critique", {}),
         ("rubric", {}),
         ("contrast", {}),

@@ -176,6 +176,7 @@ def verdict() -> Verdict:
             CriterionVerdict("clear", Validity.MISSING_PROVIDER, None, "no number"),
         ),
         step_rewards=(0.5, -1.0, 0.0),
+        agreement=0.25,
         step_ends=(3, 3, 9),
         cost_usd=0.0,
     )
@@ -183,7 +184,7 @@ def verdict() -> Verdict:
 
 def test_verdicts_survive_field_for_field():
     assert wire.verdict_from_proto(wire.verdict_to_proto(verdict())) == verdict()
-    unpriced = replace(verdict(), cost_usd=None, criteria=(), step_rewards=(), step_ends=())
+    unpriced = replace(verdict(), cost_usd=None, agreement=None, criteria=(), step_rewards=(), step_ends=())
     assert wire.verdict_from_proto(wire.verdict_to_proto(unpriced)) == unpriced
 
 

@@ -5,7 +5,7 @@ database  the file (sqlite) and its statements
 store     the same from the event loop, and the secret that belongs to the file
 """
 
-from preceptor_teacher.api.calls.records import NOBODY, Payer, Spent
+from preceptor_teacher.api.calls.records import NOBODY, Account, Payer, Spent
 from preceptor_teacher.api.calls.store import CallStore
 
-__all__ = ["NOBODY", "CallStore", "Payer", "Spent"]
+__all__ = ["NOBODY", "Account", "CallStore", "Payer", "Spent"]

@@ -13,7 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from preceptor.errors import BudgetSpent
-from preceptor_teacher.api.calls.records import NANO, Budgets, Payer, Spent
+from preceptor_teacher.api.calls.records import NANO, Account, Budgets, Payer, Spent
 from preceptor_teacher.api.messages import Tokens
 
 FILE = "calls.sqlite"
@@ -34,6 +34,13 @@ _ADD_SPENT = """
 INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, job) DO UPDATE SET
     calls = calls + excluded.calls, prompt = prompt + excluded.prompt, completion = completion + excluded.completion,
     cached = cached + excluded.cached, written = written + excluded.written, nano = nano + excluded.nano
+"""
+_ACCOUNTS = """
+SELECT tenant, job, SUM(calls), SUM(nano), SUM(reserved), SUM(lost) FROM (
+    SELECT tenant, job, calls, nano, 0 AS reserved, 0 AS lost FROM spent
+    UNION ALL
+    SELECT tenant, job, 0, 0, most * (until_s > :now_s), most * (until_s <= :now_s) FROM calls)
+GROUP BY tenant, job ORDER BY tenant, job
 """
 
 
@@ -93,6 +100,10 @@ class CallDatabase:
             (payer.tenant, payer.job),
         ).fetchone()
         return Spent(found[0], Tokens(*found[1:5]), found[5]) if found else Spent()
+
+    def accounts(self, now_s: float) -> list[Account]:
+        """Of every job that ever sent a call, by tenant and job."""
+        return [Account(Payer(tenant, job), *sums) for tenant, job, *sums in self._db.execute(_ACCOUNTS, {"now_s": now_s})]
 
     def unknown_calls(self, now_s: float) -> int:
         """Calls of which nobody knows whether they were paid."""

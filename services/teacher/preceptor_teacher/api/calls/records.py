@@ -48,6 +48,27 @@ class Spent:
         return Spent(self.calls + other.calls, self.tokens + other.tokens, self.cost_nano + other.cost_nano)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How a job stands."""
+
+    payer: Payer
+    calls: int = 0
+    spent_nano: int = 0
+    reserved_nano: int = 0  # the most that calls under way can cost
+    lost_nano: int = 0  # the most of calls of which nobody knows whether they were paid
+
+    def __add__(self, other: Account) -> Account:
+        """Both together, under the name of the first."""
+        return Account(
+            self.payer,
+            self.calls + other.calls,
+            self.spent_nano + other.spent_nano,
+            self.reserved_nano + other.reserved_nano,
+            self.lost_nano + other.lost_nano,
+        )
+
+
 def cost_nano(price: Price | None, tokens: Tokens) -> int:
     """What the provider takes for these tokens, at its discount for those that its prompt cache knew; rounded up."""
     if price is None:

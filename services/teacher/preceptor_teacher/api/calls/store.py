@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from preceptor.errors import ConfigurationError, Corrupt, Unavailable
 from preceptor_teacher.api.calls.database import CallDatabase
-from preceptor_teacher.api.calls.records import Budgets, Payer, Spent
+from preceptor_teacher.api.calls.records import Account, Budgets, Payer, Spent
 from preceptor_teacher.api.messages import ChatReply
 from preceptor_teacher.cache.secrets import TenantSecrets, root_secret
 
@@ -76,6 +76,10 @@ class CallStore:
 
     async def spent(self, payer: Payer) -> Spent:
         return await self._run(lambda: self._database.spent(payer))
+
+    async def accounts(self) -> list[Account]:
+        """How every job stands that ever sent a call."""
+        return await self._run(lambda: self._database.accounts(time.time()))
 
     async def unknown_calls(self) -> int:
         """Calls that may have been paid for nothing."""
