@@ -67,15 +67,16 @@ class Panel:
         """Those answers that could be read; `NoVerdict` where none could. `inquiry_of` makes the question of a sample; answers
         agree where what is `judged` is equal."""
         asked = await all_of(*(self._answer(inquiry_of(sample), spent) for sample in range(samples)))
-        answers = [one for one in asked if not isinstance(one, NoVerdict)]
+        answers = [one[0] for one in asked if isinstance(one, tuple)]
         if not answers:
-            raise next(one for one in asked if isinstance(one, NoVerdict))
+            raise NoVerdict(next(why for why in asked if isinstance(why, str)))
         if len(answers) > 1:
             self.watch(self.grader, SAMPLES, agreement(same=len(set(map(judged, answers))) == 1))
         return answers
 
-    async def _answer(self, inquiry: Inquiry[T], spent: Spent) -> T | NoVerdict:
+    async def _answer(self, inquiry: Inquiry[T], spent: Spent) -> tuple[T] | str:
+        """The answer alone in a tuple, or why there is none: one that cannot be read takes no other with it."""
         try:
-            return await answer_to(inquiry, self.ask, spent, self.secret)
+            return (await answer_to(inquiry, self.ask, spent, self.secret),)
         except NoVerdict as error:
-            return error
+            return str(error)
