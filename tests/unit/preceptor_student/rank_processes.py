@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 from torch.distributed.tensor import DTensor
 
 from preceptor.errors import PreceptorError
 from preceptor.recipes import CompiledRecipe
-from preceptor_student import accumulate
+from preceptor_student import accumulate, trainer
 from preceptor_student.accumulate import Accumulator
 from preceptor_student.ranks.engine import LeadingEngine, follow
 from preceptor_student.ranks.group import Group
@@ -110,6 +111,19 @@ def starving(rank: int, who: int) -> None:
         Accumulator.add = add  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def filling_up(rank: int, who: int) -> None:
+    """One rank has no room on its disk for the first file of a checkpoint."""
+    if rank != who:
+        return
+    save_file = trainer.save_file
+
+    def first(*_: Any) -> None:
+        trainer.save_file = save_file
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    trainer.save_file = first
+
+
 def losing_count(rank: int, who: int) -> None:
     """The first loss of one rank is not a number."""
     if rank != who:
@@ -189,6 +203,20 @@ def failing(engine: LeadingEngine, folder: Path) -> dict:
     """The same step twice, whatever becomes of it."""
     epoch = stepping.open_run(engine, recipe("f32")).epoch
     return {"answers": [_answer(engine, recipe("f32"), epoch) for _ in range(2)]}
+
+
+def crowded(engine: LeadingEngine, folder: Path) -> dict:
+    """A checkpoint twice."""
+    epoch, answers = stepping.open_run(engine, recipe("lora")).epoch, []
+    stepping.take_step(engine, recipe("lora"), batches_of(1), epoch, 1)
+    for _ in range(2):
+        try:
+            reply = engine.checkpoint(stepping.student_pb2.CheckpointRequest(run="r", epoch=epoch))
+            answers.append(["OK", reply.durable_step])
+        except PreceptorError as error:
+            answers.append([error.code, str(error)])
+        answers[-1].append(sorted(path.name for path in (folder / "runs/r/checkpoints").iterdir()))
+    return {"answers": answers}
 
 
 def _answer(engine: LeadingEngine, compiled: CompiledRecipe, epoch: int) -> list[Any]:

@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import signal
+import weakref
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 
+from preceptor.errors import Unsupported
 from preceptor_proto.v1 import student_pb2
 from preceptor_serving.models.load import load_causal_lm
 from preceptor_serving.models.versions import VersionLoader
@@ -20,6 +23,9 @@ from preceptor_serving.weights import MANIFEST, find_version, verify
 from preceptor_student.averages import AVERAGES
 from preceptor_student.engine import StudentEngine
 from preceptor_student.export import export
+from preceptor_student.ranks.engine import LeadingEngine
+from preceptor_student.ranks.group import Group
+from preceptor_student.ranks.shards import decoder_layers, trained_kind
 from preceptor_student.run_folder import read_head
 from preceptor_student.trainer import MODEL, OPTIMIZER, joined
 from tests.unit.preceptor_student import rank_processes, stepping
@@ -51,6 +57,35 @@ def told(
             process.kill()
     path = folder / "told.json"
     return json.loads(path.read_text()) if path.exists() else {}, codes
+
+
+def test_one_rank_alone_trains_a_packed_narrow_adapter_and_a_closed_model_is_freed(tmp_path: Path) -> None:
+    compiled = rank_processes.recipe("lora-bf16-packed")
+    ranked = LeadingEngine(stepping.options(tmp_path / "runs"), Group(HashStore(), 0, 1, 30.0))
+    alone, found, model = stepping.engine(tmp_path / "alone"), [], None
+    try:
+        for engine in (ranked, alone):
+            epoch = stepping.open_run(engine, compiled).epoch
+            found.append(dict(stepping.take_step(engine, compiled, rank_processes.batches_of(1), epoch, 1).metrics))
+        model = weakref.ref(ranked._runs["r"].trainer.model)
+        stepping.open_run(ranked, compiled)
+        assert model() is None
+    finally:
+        ranked.close()
+    assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-7)
+
+
+def test_what_ranks_do_not_cut_is_refused_by_name() -> None:
+    model = load_causal_lm(BASE, "f32", "cpu").requires_grad_(True)
+    assert (trained_kind(model), len(decoder_layers(model))) == (torch.float32, model.config.num_hidden_layers)
+    model.model.norm.bfloat16()
+    with pytest.raises(Unsupported) as refused:
+        trained_kind(model)
+    assert (refused.value.field, refused.value.limit) == ("config_json.training.precision", "one dtype")
+    model.model.layers = torch.nn.ModuleDict()
+    with pytest.raises(Unsupported) as refused:
+        decoder_layers(model)
+    assert (refused.value.field, refused.value.limit) == ("model", "base_model.layers")
 
 
 @pytest.mark.slow
@@ -190,6 +225,16 @@ def test_a_rank_without_memory_ends_all_with_its_error(who: int, tmp_path: Path)
     assert "more memory than cpu has" in why
     assert (tmp_path / "error-1").read_text().startswith("TOO_LARGE rank 0: " if who == 0 else "TOO_LARGE a micro-batch")
     assert codes == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_rank_without_room_for_its_part_of_a_checkpoint_is_told_and_asked_again(tmp_path: Path) -> None:
+    found, codes = told(rank_processes.crowded, tmp_path, fault=partial(rank_processes.filling_up, who=1))
+    (refused, why, nothing), again = found["answers"]
+    assert (refused, nothing) == ("RESOURCE_EXHAUSTED", [])
+    assert why.startswith("rank 1: ")
+    assert again == ["OK", 1, ["step-1"]]
+    assert codes == [0, 0]
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ class Follower:
 
     def _open(self, command: Command, _: Sequence[bytes]) -> None:
         self._trainers.pop(command["run"], None)
+        self._shard.free()
         with self._group.agreed("opening a run"):
             if command["base_sha256"] != self._bases.sha256.hex():
                 raise WrongPair("this rank has another base", field="base", value=self._bases.sha256.hex(),

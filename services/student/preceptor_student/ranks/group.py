@@ -113,19 +113,19 @@ class Group:
 
     @contextmanager
     def agreed(self, what: str) -> Generator[None]:
-        """A block that every rank runs by itself: where one of them fails, all do, and they stay in step."""
+        """A block that every rank runs by itself: where one of them fails, all do with its error, and they stay in step."""
         with self.in_step(what):
             failure: PreceptorError | None = None
             try:
                 yield
             except PreceptorError as error:
                 failure = error
-            said = self.together(None if failure is None else str(failure))
+            said = self.together(None if failure is None else self._plain(failure, failure.message))
         if failure is not None:
             raise failure
-        for rank, why in enumerate(said):
-            if why is not None:
-                raise Unavailable(f"rank {rank} failed in {what}: {why}", field="ranks", value=rank)
+        for plain in said:
+            if plain is not None:
+                raise _told(plain)
 
     # ---- inside
 
@@ -154,16 +154,25 @@ class Group:
 
     def _leaving(self, own: PreceptorError, why: str) -> PreceptorError:
         """The error that all ranks end with: this one's, or that of another which failed before it."""
-        plain = {"rank": self.rank, "code": own.code, "why": why, "parts": {part: getattr(own, part) for part in PARTS}}
+        plain = self._plain(own, why)
         try:
             first = json.loads(self._meeting.compare_set(FAILURE, "", json.dumps(plain)))
         except Exception as error:  # the store has gone with whoever held it
             log.info("the other ranks are not told why: %s", error)
             first = plain
-        self.lost = why if first["rank"] == self.rank else f"rank {first['rank']}: {first['why']}"
+        told = own if first["rank"] == self.rank else _told(first)
+        self.lost = why if told is own else told.message
         self.on_lost(self.lost)
-        return own if first["rank"] == self.rank else error_from_code(first["code"], self.lost, **first["parts"])
+        return told
+
+    def _plain(self, error: PreceptorError, why: str) -> dict[str, Any]:
+        return {"rank": self.rank, "code": error.code, "why": why, "parts": {part: getattr(error, part) for part in PARTS}}
 
     def _parted(self, why: str = "") -> Unavailable:
         return Unavailable(f"the ranks are no longer in step: {why or self.lost}", field="ranks", value=self.rank,
                            limit=f"{self.ranks} ranks, {self.deadline_s:g} s", hint="start all of them again")  # fmt: skip
+
+
+def _told(plain: dict[str, Any]) -> PreceptorError:
+    """The error of another rank."""
+    return error_from_code(plain["code"], f"rank {plain['rank']}: {plain['why']}", **plain["parts"])

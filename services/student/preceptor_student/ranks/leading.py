@@ -23,6 +23,7 @@ class LeadingTrainer(Trainer):
     def __init__(self, group: Group, shard: Shard, name: str, bases: Bases, config: RunConfig, heads: TeacherHeads) -> None:
         self._group, self._name = group, name
         group.say({"do": "open", "run": name, "config": config.model_dump(mode="json"), "base_sha256": bases.sha256.hex()})
+        shard.free()
         with group.agreed("opening a run"):
             super().__init__(bases, config, heads, shard)
 

@@ -7,6 +7,7 @@ it is, once for all runs over it.
 
 from __future__ import annotations
 
+import gc
 import types
 from contextlib import AbstractContextManager
 from typing import Any
@@ -49,6 +50,10 @@ class Shard(Share):
         register_fsdp_forward_method(model, "base_states")
         self._share_frozen(model)
         return model.base_states  # pyright: ignore[reportReturnType]
+
+    def free(self) -> None:
+        """Frees the runs that were closed: a model that was cut refers to itself."""
+        gc.collect()
 
     def settle(self, model: PreTrainedModel) -> None:
         assert isinstance(model, FSDPModule), "place has sharded it"
