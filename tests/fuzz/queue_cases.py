@@ -11,10 +11,12 @@ from typing import Any
 import redis
 
 from preceptor import wire
+from preceptor.client.grading import GradeOptions, grade_request
 from preceptor.errors import PreceptorError
-from preceptor.queue import Flow, LogName, ScoreStream
+from preceptor.queue import Flow, GradeQueue, LogName, ScoreStream
+from preceptor.queue.grading import task_of
 from preceptor.queue.redis import RedisQueue
-from preceptor.types import RolloutId, Sequence, Want
+from preceptor.types import GradeItem, RolloutId, Sequence, Want
 from preceptor_proto.v1 import common_pb2, rollout_pb2, teacher_pb2
 from tests.fuzz.doors import Doors
 from tests.fuzz.messages import TEXTS, mangled, mutated, random_message
@@ -37,8 +39,12 @@ def good_task(name: str, rollout: RolloutId | None = None) -> teacher_pb2.ScoreT
     return task
 
 
+def good_texts(name: str) -> teacher_pb2.ScoreTask:
+    return task_of(grade_request("judge", [GradeItem("2+3=", "5")], GradeOptions(job="job")), name, 0)
+
+
 class QueueFuzz:
-    """Cases by number; after each an honest tenant's task must be scored."""
+    """Cases by number; after each an honest tenant's task must be scored, or its text judged."""
 
     door = "queue"
 
@@ -46,20 +52,24 @@ class QueueFuzz:
         self._seed, self.queue = seed, queue
         self.client: Any = redis.Redis(port=doors.queue.port, password=doors.queue.password, socket_timeout=10)
         self._stream = ScoreStream(queue, HONEST)
+        self._grades = GradeQueue(queue, HONEST.tenant, deadline_s=HANG_S)
         self.names = list(WRITES)
 
     async def close(self) -> None:
         self.client.close()
+        await self._grades.close()
         await self.queue.close()
 
     async def case(self, number: int) -> tuple[str, list[Finding]]:
         rng = random.Random(f"{self._seed}/{number}")
         name = self.names[number % len(self.names)]
-        flow = Flow("fake", "hostile", f"job-{number}")
+        good = good_texts if name.startswith("texts") else good_task
+        flow = Flow(good("victim").teacher.teacher, "hostile", f"job-{number}")
         with suppress(redis.RedisError):  # the server refuses some of it
-            await self.queue.create(flow, good_task("victim"))
+            await self.queue.create(flow, good("victim"))
             WRITES[name](self, flow, rng)
-        complaint = await self._honest(f"task-{number}") or await self._own(flow)
+        honest = self._honest_text if good is good_texts else self._honest
+        complaint = await honest(f"task-{number}") or await self._own(flow, good("victim"))
         if complaint:
             self._clear(flow)
         return name, [Finding("queue", name, number, complaint, f"seed {self._seed}/{number}")] if complaint else []
@@ -79,14 +89,27 @@ class QueueFuzz:
             return f"{error.code}: {error.message}"
         return ""
 
-    async def _own(self, flow: Flow) -> str:
+    async def _honest_text(self, name: str) -> str:
+        """The same of an honest question, once the hostile task could be leased."""
+        try:
+            await self.queue.poke(Flow("judge", "hostile", f"job-{name.removeprefix('task-')}"), "victim")
+        except PreceptorError as error:
+            if not error.field:
+                return f"poke: {error.code}: {error.message}"
+        try:
+            reply = await self._grades.grade(grade_request("judge", [GradeItem("2+3=", name)], GradeOptions()))
+        except PreceptorError as error:
+            return f"an honest question was not answered: {error.code}: {error.message}"
+        return "" if reply.results[0].HasField("verdict") else f"an honest question failed: {reply.results[0].error.message}"
+
+    async def _own(self, flow: Flow, victim: teacher_pb2.ScoreTask) -> str:
         """The hostile tenant's own learner gets an answer or a named refusal, call by call."""
         calls = (
             lambda: self.queue.poke(flow, "victim"),
             lambda: self.queue.task_info(flow, "victim"),
             lambda: self.queue.read_out(flow),
             lambda: self.queue.dead_letters(flow),
-            lambda: self.queue.reopen(flow, good_task("victim"), 0),
+            lambda: self.queue.reopen(flow, victim, 0),
         )
         for place, call in enumerate(calls):
             try:
@@ -117,6 +140,18 @@ def spec_message(fuzz: QueueFuzz, flow: Flow, rng: random.Random) -> None:
 
 def spec_bytes(fuzz: QueueFuzz, flow: Flow, rng: random.Random) -> None:
     fuzz.client.hset(flow.task("victim"), "spec", mangled(good_task("victim").SerializeToString(), rng))
+
+
+def texts_message(fuzz: QueueFuzz, flow: Flow, rng: random.Random) -> None:
+    """A task of texts with something changed in it, or somebody else's kind of task under a judge's name."""
+    other = good_task("victim")
+    other.teacher.CopyFrom(wire.choice_to_proto("judge"))
+    task = rng.choice((mutated(good_texts("victim"), rng), mutated(good_texts("victim"), rng), mutated(other, rng)))
+    fuzz.client.hset(flow.task("victim"), "spec", task.SerializeToString())
+
+
+def texts_bytes(fuzz: QueueFuzz, flow: Flow, rng: random.Random) -> None:
+    fuzz.client.hset(flow.task("victim"), "spec", mangled(good_texts("victim").SerializeToString(), rng))
 
 
 def task_field(fuzz: QueueFuzz, flow: Flow, rng: random.Random) -> None:
@@ -168,6 +203,8 @@ def log_entries(fuzz: QueueFuzz, flow: Flow, rng: random.Random) -> None:
 WRITES: dict[str, Write] = {
     "task: message": spec_message,
     "task: bytes": spec_bytes,
+    "texts: message": texts_message,
+    "texts: bytes": texts_bytes,
     "task: field": task_field,
     "task: lost fields": task_lost_field,
     "key of another type": wrong_type,
