@@ -25,6 +25,8 @@ from pathlib import Path
 
 from preceptor.logs import configure_logs
 from tests.faults import results
+from tests.faults.judged import POINTS as JUDGE_POINTS
+from tests.faults.judged import judge_killed
 from tests.faults.kills import POINTS, ROUNDS, kill_run, point_of
 from tests.faults.poison import poison
 from tests.faults.results import Outcome
@@ -64,6 +66,10 @@ async def outcomes(asked: argparse.Namespace, done: Sequence[Outcome], folder: P
             yield await tell(folder / f"story-{place}", tale, 1, calm)
     if not asked.no_stories and asked.stories in "poison" and ("story", "poison", 1) not in known:
         yield await poison(folder / "poison")
+    for place, point in enumerate([] if asked.no_stories else JUDGE_POINTS):
+        name = f"judge at the queue killed: {point}"
+        if asked.stories in name and ("story", name, 1) not in known:
+            yield await judge_killed(folder / f"judge-{place}", name, point)
 
 
 async def run(asked: argparse.Namespace) -> list[Outcome]:
@@ -109,7 +115,7 @@ def thin_points(asked: argparse.Namespace, done: Sequence[Outcome]) -> list[str]
 
 def main() -> int:
     asked = arguments()
-    configure_logs("faults", log_format="json", level="critical")
+    configure_logs("faults", log_format="json", level="critical")  # pyright: ignore[reportArgumentType]
     done = asyncio.run(run(asked))
     print("\n".join(tables(done)))
     if asked.json:

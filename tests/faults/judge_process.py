@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from preceptor.logs import configure_logs
 from preceptor.queue import QueueBounds
 from preceptor.queue.redis import RedisQueue
 from preceptor_serving.lifecycle.signals import stop_signals
@@ -70,4 +71,5 @@ async def work(job: JudgeJob) -> None:
 
 
 if __name__ == "__main__":
+    configure_logs("judge", log_format="json", level="error")
     asyncio.run(work(JudgeJob(**json.loads(sys.argv[1]))))
