@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.auth.terms import Terms
 from preceptor_serving.quotas import Accounts
+from preceptor_serving.scheduler.clocks import ClockTable
 from preceptor_serving.scheduler.types import FlowKey, QueueLimits
 from preceptor_teacher.api import Payer
 from preceptor_teacher.boundary import Bounds, check_count
@@ -31,8 +32,15 @@ class Asker:
 class Court:
     """One teacher that grades, and who waits for it."""
 
-    def __init__(self, judge: GradingTeacher, accounts: Accounts, limits: QueueLimits, bounds: Bounds) -> None:
-        self.judge, self.turns = judge, Turns(judge.texts_at_once, limits)
+    def __init__(
+        self,
+        judge: GradingTeacher,
+        accounts: Accounts,
+        limits: QueueLimits,
+        bounds: Bounds,
+        clocks: ClockTable | None = None,
+    ) -> None:
+        self.judge, self.turns = judge, Turns(judge.texts_at_once, limits, clocks)
         self._accounts, self._bounds = accounts, bounds
 
     async def grade(self, request: teacher_pb2.GradeRequest, asker: Asker) -> list[teacher_pb2.GradeResult]:

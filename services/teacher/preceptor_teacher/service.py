@@ -173,7 +173,8 @@ class TeacherService:
         judge = Checker(spec) if isinstance(spec, CheckSpec) else self._judge(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
-        self._courts[spec.name] = Court(judge, self.accounts, self._limits, self._bounds)
+        clocks = self._open_clocks(spec.name, context)
+        self._courts[spec.name] = Court(judge, self.accounts, self._limits, self._bounds, clocks)
         await judge.start()
 
     def _judge(self, spec: JudgeSpec) -> Judge:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from preceptor.errors import DeadlineExceeded
+from preceptor_serving.scheduler.clocks import ClockTable
 from preceptor_serving.scheduler.cost import CostRule
 from preceptor_serving.scheduler.scheduler import Scheduler
 from preceptor_serving.scheduler.types import CancelResult, FlowKey, QueueLimits, Task, Work
@@ -23,12 +24,12 @@ BY_TEXTS = CostRule(row_cost_tokens=0.0)
 
 
 class Turns:
-    """Of one teacher. Used inside one event loop."""
+    """Of one teacher. Used inside one event loop; `clocks` are shared with its other services, where there is a queue."""
 
-    def __init__(self, texts_at_once: int, limits: QueueLimits) -> None:
+    def __init__(self, texts_at_once: int, limits: QueueLimits, clocks: ClockTable | None = None) -> None:
         self.texts = AHEAD * texts_at_once
         self._free = self.texts
-        self._scheduler = Scheduler(BY_TEXTS, limits=limits)
+        self._scheduler = Scheduler(BY_TEXTS, clocks=clocks, limits=limits)
         self._gates: dict[str, asyncio.Future[None]] = {}
         self._numbers = itertools.count()
 
