@@ -231,7 +231,7 @@ class StudentSettings(ServiceSettings):
     """Newest checkpoints of each run that stay on disk."""
 
     keep_versions: int = Field(default=8, ge=1)
-    """Newest published versions of each run that stay on disk; services that still need an older one are told it is gone."""
+    """Newest published versions of each run that stay on disk, beside those that its recipe's open rollouts may still name."""
 
     teacher_heads: Text | None = None
     """Model folders of teachers, several separated as in PATH: what is trained on hidden states needs the heads behind them."""

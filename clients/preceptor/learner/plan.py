@@ -189,8 +189,7 @@ class RunPlan:
     @property
     def ahead(self) -> int:
         """How many steps drawing may run ahead of training."""
-        schedule = self.compiled.recipe.schedule
-        return schedule.staleness if schedule.ahead_steps is None else schedule.ahead_steps
+        return self.compiled.recipe.schedule.ahead
 
     @property
     def stale_weight(self) -> float:

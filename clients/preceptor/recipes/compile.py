@@ -99,7 +99,11 @@ class CompiledRecipe:
         recipe = self.recipe
         copies = {name: plan.student_copy for name, plan in self.teachers.items() if plan.student_copy}
         return RunConfig(
-            optimizer=recipe.optimizer, training=recipe.training, copies=copies, seed=recipe.schedule.seed
+            optimizer=recipe.optimizer,
+            training=recipe.training,
+            copies=copies,
+            look_back_steps=recipe.schedule.look_back_steps,
+            seed=recipe.schedule.seed,
         ).model_dump_json()
 
 

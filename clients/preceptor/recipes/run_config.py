@@ -20,5 +20,9 @@ class RunConfig(BaseModel):
     copies: dict[Name, Copy] = Field(default_factory=dict[str, Copy])
     """Which copies of the student teach it, by the recipe's name for each; published with its weights."""
 
+    look_back_steps: int = Field(default=0, ge=0)
+    """Versions of the last so many steps may still be named by open rollouts; publishing keeps them. It is no part of what the
+    run is: a resumed one may have another."""
+
     seed: int = Field(default=0, ge=0, lt=1 << 64)
     """Keys what adapters start from."""

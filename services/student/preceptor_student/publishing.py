@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,11 +58,15 @@ def copy_beside_weights(base: Path, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def prune(versions: Path, keep: int, needed: Iterable[str] = ()) -> None:
-    """Removes all but the newest `keep`, and those whose names are needed."""
+def prune(versions: Path, keep: int, since: int, needed: Container[int] = ()) -> None:
+    """Removes all but the newest `keep`, those of step `since` or a later one, and those of the steps that are needed.
+
+    Steps, not epochs: what was opened before a death names versions of the epoch that died, and is still open.
+    """
     folders = sorted(versions.glob("step-*-epoch-*"), key=age_of)
     for folder in folders[:-keep]:
-        if folder.name not in needed:
+        _, step = age_of(folder)
+        if step < since and step not in needed:
             shutil.rmtree(folder)
 
 

@@ -13,7 +13,7 @@ from preceptor.recipes import Copy, RunConfig, objective_from_json
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import student_pb2
 from preceptor_serving.durable import make_folder
-from preceptor_serving.weights import copies_folder, version_name
+from preceptor_serving.weights import copies_folder
 from preceptor_student import checkpoints, publishing
 from preceptor_student.bases import Bases
 from preceptor_student.history import Applied, History
@@ -37,7 +37,7 @@ class RunSettings:
 
     def kept(self, config: RunConfig) -> dict[str, Any]:
         """What a run is, as run.json has it."""
-        kept = config.model_dump(mode="json") | {"base_sha256": self.bases.sha256.hex()}
+        kept = config.model_dump(mode="json", exclude={"look_back_steps"}) | {"base_sha256": self.bases.sha256.hex()}
         return kept if config.copies else {key: value for key, value in kept.items() if key != "copies"}
 
 
@@ -112,7 +112,9 @@ class Run:
             copies = {name: self._copied(name, copy, ref) for name, copy in self.trainer.config.copies.items()}
             told = {name: ref_to_json(copy) for name, copy in copies.items()}
             self.folder.set_head(replace(self.folder.head, published=ref_to_json(ref), copies=told))
-            publishing.prune(versions, self._settings.keep_versions, {version_name(copy) for copy in copies.values()})
+            since = max(0, ref.step - self.trainer.config.look_back_steps)
+            taken = {copy.taken_at(step) for copy in self.trainer.config.copies.values() for step in range(since, ref.step + 1)}
+            publishing.prune(versions, self._settings.keep_versions, since, taken)
         return ref
 
     def close(self) -> None:
@@ -126,7 +128,7 @@ class Run:
             folder = copies_folder(self.folder.path) / name
             make_folder(folder)
             mean = publishing.publish(folder, self._settings.bases, self.trainer, replace(ref, name=f"{ref.name}.{name}"), name)
-            publishing.prune(folder, self._settings.keep_versions)
+            publishing.prune(folder, self._settings.keep_versions, ref.step - self.trainer.config.look_back_steps)
             return mean
         due = copy.taken_at(ref.step)
         known = self.folder.head.copy_refs.get(name)

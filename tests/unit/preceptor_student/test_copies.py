@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from preceptor import wire
 from preceptor.errors import Conflict, Corrupt
+from preceptor.recipes import compile_recipe, recipe_from
 from preceptor.types import ModelRef
 from preceptor_proto.v1 import student_pb2
 from preceptor_serving.weights import find_version, verify
@@ -44,8 +45,8 @@ def publish(student, epoch: int) -> dict[str, ModelRef]:
     return copies | {"student": wire.model_ref_from_proto(reply.model)}
 
 
-def run(root: Path, steps: int, training: dict | None = None, **changes):
-    compiled = told(recipe(training))
+def run(root: Path, steps: int, training: dict | None = None, compiled=None, **changes):
+    compiled = compiled or told(recipe(training))
     student, epoch = opened(root, compiled, **changes)
     refs = [publish(student, epoch)]
     for step in range(1, steps + 1):
@@ -104,6 +105,37 @@ def test_copies_are_versions_of_the_steps_that_they_are_taken_at_and_outlive_new
         assert verify(find_version([tmp_path], ref).folder), name
     assert refs[-1]["mean"].name == f"{refs[-1]['student'].name}.mean"
     assert refs[-1]["mean"].manifest_sha256 != refs[-1]["student"].manifest_sha256
+
+
+def versions_of(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.glob("step-*"))
+
+
+def ahead(steps: int):
+    """The same recipe with rollouts that are drawn so many steps early."""
+    raw = recipe().recipe.model_dump(mode="json")
+    raw["schedule"] |= {"ahead_steps": steps, "deterministic": False}
+    return told(compile_recipe(recipe_from(raw)))
+
+
+def test_what_open_rollouts_may_name_stays_however_few_versions_are_kept(tmp_path):
+    """Rollouts of step 5 that were drawn three steps early name the weights, and the copies, of step 2."""
+    _, _, refs = run(tmp_path, 5, compiled=ahead(3), keep_versions=1)
+    for drawn_at in (2, 3, 4, 5):
+        for name, ref in refs[drawn_at].items():
+            assert verify(find_version([tmp_path], ref).folder), (drawn_at, name)
+    assert versions_of(tmp_path / "r" / "versions") == [f"step-{step}-epoch-1" for step in (0, 2, 3, 4, 5)]
+
+
+def test_versions_of_an_epoch_that_died_stay_until_its_rollouts_are_trained(tmp_path):
+    compiled, versions = ahead(1), tmp_path / "r" / "versions"
+    first, _, _ = run(tmp_path, 3, compiled=compiled, keep_versions=1)
+    first.close()
+    second, _, _ = run(tmp_path, 2, compiled=compiled, keep_versions=1)
+    assert {"step-2-epoch-1", "step-3-epoch-1"} <= {*versions_of(versions)}, "the first epoch had come to step 3"
+    second.close()
+    run(tmp_path, 5, compiled=compiled, keep_versions=1)
+    assert versions_of(versions) == ["step-0-epoch-1", "step-0-epoch-2", "step-0-epoch-3", "step-4-epoch-3", "step-5-epoch-3"]
 
 
 def test_the_status_names_the_copies_also_after_the_run_was_closed(tmp_path):

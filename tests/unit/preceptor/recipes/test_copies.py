@@ -45,6 +45,22 @@ def test_a_copy_is_part_of_what_a_run_is_opened_with() -> None:
 
 
 @pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [
+        ({}, 0),
+        ({"publish_every_steps": 4}, 3),
+        ({"staleness": 2}, 2),
+        ({"staleness": 1, "ahead_steps": 9, "publish_every_steps": 2}, 10),
+    ],
+    ids=str,
+)
+def test_the_student_is_told_how_far_back_open_rollouts_reach(schedule: dict[str, int], steps: int) -> None:
+    raw = recipe({}).model_dump(mode="json")
+    told = compile_recipe(recipe_from(raw | {"schedule": raw["schedule"] | {"deterministic": False} | schedule}))
+    assert json.loads(told.config_json)["look_back_steps"] == steps
+
+
+@pytest.mark.parametrize(
     ("copy", "steps"),
     [("frozen", [0, 0, 0, 0, 0]), ("current", [0, 1, 2, 3, 4]), ({"kind": "lagged", "every_steps": 3}, [0, 0, 0, 3, 3])],
 )
