@@ -17,7 +17,7 @@ from preceptor.client.grading import grade_request, read_verdicts
 from preceptor.errors import DeadlineExceeded, InvalidArgument, NotFound, PreceptorError, TooLarge, Unsupported
 from preceptor.queue import Flow, GradeQueue, MemoryQueue, QueueBounds, TaskState
 from preceptor.queue.grading import name_of, task_of
-from preceptor.types import GradeItem
+from preceptor.types import GradeItem, Validity
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_teacher.testing import FaultPlan, StandIn
 from preceptor_teacher.worker import WorkerPolicy
@@ -138,12 +138,15 @@ async def test_a_poisonous_question_is_a_dead_letter_after_three_strikes_and_sta
 
 
 @pytest.mark.slow
-async def test_what_failed_for_one_text_stands_in_its_place():
-    async with rig(faults=FaultPlan(script=("expired_key",)), max_concurrency=1) as at:
-        failed, graded = await at.grade(ITEMS[0], ITEMS[1])
+async def test_what_failed_for_one_text_and_what_the_judge_refused_stand_in_their_places():
+    items = [*ITEMS[:2], GradeItem(SECOND.prompt, SECOND.worked)]
+    async with rig(faults=FaultPlan(script=("expired_key", "refusal")), max_concurrency=1) as at:
+        failed, refused, graded = await at.grade(*items)
         assert isinstance(failed, PreceptorError)
         assert failed.field == "items[0].api_key"
-        assert graded.reward == 0.0
+        assert (refused.reward, refused.validity) == (None, Validity.MISSING_PROVIDER)
+        assert refused.reason
+        assert graded.reward == 10.0
 
 
 @pytest.mark.slow
