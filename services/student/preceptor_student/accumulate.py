@@ -94,3 +94,15 @@ class Accumulator:
         if self._facts.share.ranks > 1:
             self.gradients.touch(states_nh, head.weight_vh, head.bias_v)
         self.gradients.backward()
+
+
+def check_comparable(prepared: PreparedStep, micro_batches: Sequence[Sequence[Item]], wholes: Wholes, policy: Policy) -> None:
+    """Refuses states that do not fit their heads or the student: every rank does before any computes, whoever reads them."""
+    start, kind = 0, torch.empty(0, device=policy.model.device)
+    for batch in micro_batches:
+        used = prepared.used_rows[start : start + len(batch)]
+        for index, term in enumerate(prepared.terms):
+            one = term_batch(index, term, batch, start, used, kind, wholes) if term.term.reads_states else None
+            if one is not None and one.lookup.whole is not None:
+                one.lookup.whole.check(policy.head_rows)
+        start += len(batch)

@@ -58,6 +58,11 @@ class BoundTerm:
         return (self.spec.on, params.rejected) if isinstance(params, SourcePairsParams) else (self.spec.on,)
 
     @property
+    def reads_states(self) -> bool:
+        """Whether the teacher gives states, and every token is compared behind its head."""
+        return self.signal is not None and self.signal.name == "hidden"
+
+    @property
     def prefers(self) -> bool:
         """Whether it compares whole responses."""
         return self.objective.gradient is Gradient.PREFERENCE

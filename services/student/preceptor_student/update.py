@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 
 from preceptor.recipes import ObjectiveSpec
-from preceptor_student.accumulate import Accumulator, StepFacts
+from preceptor_student.accumulate import Accumulator, StepFacts, check_comparable
 from preceptor_student.batch import Item
 from preceptor_student.gradients import TermGradients
 from preceptor_student.monitors import item_means
@@ -81,9 +81,12 @@ def losses_of(
     """
     items = [item for batch in micro_batches for item in batch]
     prepared = prepare(bind(objective, step), items, policy.head_rows, step)
+    wholes = wholes_from(heads, objective.temperature)
+    if share.ranks > 1:
+        check_comparable(prepared, micro_batches, wholes, policy)
     with share.apart():
         preferences = yield from settle(policy, objective.temperature, prepared.terms, micro_batches)
-        facts = StepFacts(policy, objective.temperature, prepared, wholes_from(heads, objective.temperature), preferences, share)
+        facts = StepFacts(policy, objective.temperature, prepared, wholes, preferences, share)
         sums = Accumulator(facts)
         starts = list(accumulate(map(len, micro_batches), initial=0))
         for first in range(share.rank, len(micro_batches) + share.rank, share.ranks):

@@ -31,7 +31,7 @@ def wholes_from(heads: HeadOf, temperature: float) -> Wholes:
     """Comparisons through the heads that a teacher's rows name."""
 
     def whole(term: BoundTerm, pairs: Sequence[Pair], kind: Tensor) -> Whole | None:
-        if term.signal is None or term.signal.name != "hidden":
+        if not term.reads_states:
             return None
         summand, params = OBJECTIVES[term.objective.name].summand, term.objective.params
         if summand is None or not isinstance(params, DivergenceParams):

@@ -13,24 +13,33 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 from torch.distributed.tensor import DTensor
 
+from preceptor import wire
+from preceptor.codec import HiddenDtype
 from preceptor.errors import PreceptorError
-from preceptor.recipes import CompiledRecipe
+from preceptor.recipes import CompiledRecipe, ObjectiveSpec
+from preceptor.types import Grade, Hidden, Rows
 from preceptor_student import accumulate, trainer
 from preceptor_student.accumulate import Accumulator
+from preceptor_student.engine import StudentEngine
 from preceptor_student.ranks.engine import LeadingEngine, follow
 from preceptor_student.ranks.group import Group
+from preceptor_student.teacher_heads import head_in
 from tests.unit.preceptor_student import stepping
 from tests.unit.preceptor_student.test_engine import made_batches, made_items, spoil
+from tests.unit.preceptor_student.test_preferences_in_engine import PREFERENCE, STALE, compiled_with, graded_items
 
 Story = Callable[[LeadingEngine, Path], dict]
 Fault = Callable[[int], None]
 """What is wrong with the process of a rank."""
 
+TEACHER = stepping.TINY / "teacher"
+HIDDEN = {"on": "rollouts", "teacher": "tutor", "signal": "hidden", "objective": "reverse_kl"}
 LORA = {"lora": {"rank": 4, "alpha": 8.0}}
 WAYS = {
     "f32": {},
@@ -38,6 +47,11 @@ WAYS = {
     "lora": LORA,
     "lora-bf16-packed": LORA | {"precision": "bf16", "layout": "packed"},
 }
+
+
+def options(root: Path) -> dict:
+    """Of an engine that knows the head of the bundled teacher."""
+    return stepping.options(root) | {"teacher_heads": (str(TEACHER),)}
 
 
 def recipe(way: str) -> CompiledRecipe:
@@ -88,11 +102,11 @@ def run_rank(story: Story, fault: Fault, folder: Path, port: int, rank: int, ran
     group = Group(store, rank, ranks, deadline_s)
     if rank:
         try:
-            return follow(stepping.options(folder / "runs"), group)
+            return follow(options(folder / "runs"), group)
         except PreceptorError as error:
             (folder / f"error-{rank}").write_text(f"{error.code} {error}")
             raise
-    engine = LeadingEngine(stepping.options(folder / "runs"), group)
+    engine = LeadingEngine(options(folder / "runs"), group)
     (folder / "told.json").write_text(json.dumps(story(engine, folder)))
     engine.close()
     return None
@@ -174,6 +188,39 @@ def durable(engine: LeadingEngine, folder: Path, way: str) -> dict:
     return {"found_step": status.durable_step}
 
 
+def looking_further(engine: StudentEngine, folder: Path) -> dict:
+    """Steps whose losses look further than at a row and its lists, and an evaluation before each."""
+    compiled, found = recipe("bf16"), []
+    epoch = stepping.open_run(engine, compiled).epoch
+    for step, (objective, batches) in enumerate(further_steps(), start=1):
+        told = replace(compiled, objective=objective)
+        asked = stepping.student_pb2.EvaluateRequest(run="r", objective=stepping.header(told, [], epoch, step).objective)
+        asked.batch.ParseFromString(b"".join(batches))
+        found.append(dict(engine.evaluate(asked).metrics))
+        found.append(dict(stepping.take_step(engine, told, batches, epoch, step).metrics))
+    told, fitting = replace(compiled, objective=stepping.recipe(HIDDEN).objective), stepping.cut(items_of_states(), 2)
+    wide = fitting[:1] + stepping.cut(items_of_states(1), 2)[1:]  # which rank 1 alone would read
+    return {"metrics": found, "refused": _answer(engine, told, wide, epoch, 4), "taken": _answer(engine, told, fitting, epoch, 4)}
+
+
+def further_steps() -> list[tuple[ObjectiveSpec, list[bytes]]]:
+    """Pairs of responses from different micro-batches, stale rewards of groups, every token of a teacher that gives states."""
+    graded = [(compiled_with(term).objective, stepping.cut(graded_items(), 1)) for term in (PREFERENCE, STALE)]
+    return [*graded, (stepping.recipe(HIDDEN).objective, stepping.cut(items_of_states(), 2))]
+
+
+def items_of_states(too_wide: int = 0) -> list[stepping.student_pb2.TrainItem]:
+    """Rows of random states before the head of the bundled teacher."""
+    head, generator, items = head_in(TEACHER, torch.float32), np.random.default_rng(6), made_items(6)
+    for item in items:
+        rows = item.scores[0].rows
+        states = generator.normal(size=(rows.count, head.weight_vh.shape[1] + too_wide)).astype(np.float32)
+        hidden = Hidden(states, HiddenDtype.F32, head.sha256())
+        message, _ = wire.rows_to_proto(Rows(0, np.zeros(rows.count, np.uint8), hidden=hidden), Grade.F32, head.rows)
+        rows.CopyFrom(message)
+    return items
+
+
 def several_runs(engine: LeadingEngine, folder: Path) -> dict:
     """Two adapters over one base, in turns."""
     runs = ["r", "other"]
@@ -202,7 +249,7 @@ def _local_share(engine: LeadingEngine) -> float:
 def failing(engine: LeadingEngine, folder: Path) -> dict:
     """The same step twice, whatever becomes of it."""
     epoch = stepping.open_run(engine, recipe("f32")).epoch
-    return {"answers": [_answer(engine, recipe("f32"), epoch) for _ in range(2)]}
+    return {"answers": [_answer(engine, recipe("f32"), batches_of(1), epoch, 1) for _ in range(2)]}
 
 
 def crowded(engine: LeadingEngine, folder: Path) -> dict:
@@ -219,9 +266,9 @@ def crowded(engine: LeadingEngine, folder: Path) -> dict:
     return {"answers": answers}
 
 
-def _answer(engine: LeadingEngine, compiled: CompiledRecipe, epoch: int) -> list[Any]:
+def _answer(engine: StudentEngine, compiled: CompiledRecipe, batches: list[bytes], epoch: int, step: int) -> list[Any]:
     try:
-        return ["OK", dict(stepping.take_step(engine, compiled, batches_of(1), epoch, 1).metrics)]
+        return ["OK", dict(stepping.take_step(engine, compiled, batches, epoch, step).metrics)]
     except PreceptorError as error:
         return [error.code, str(error)]
 

@@ -21,7 +21,7 @@ from preceptor_serving.models.load import load_causal_lm
 from preceptor_serving.models.versions import VersionLoader
 from preceptor_serving.weights import MANIFEST, find_version, verify
 from preceptor_student.averages import AVERAGES
-from preceptor_student.engine import StudentEngine
+from preceptor_student.engine import StudentEngine, create
 from preceptor_student.export import export
 from preceptor_student.ranks.engine import LeadingEngine
 from preceptor_student.ranks.group import Group
@@ -159,6 +159,20 @@ def _assert_restored_alone(folder: Path, way: str, ranks: int) -> None:
     engine = stepping.engine(folder / "copied")
     assert stepping.open_run(engine, rank_processes.recipe(way)).durable_step == 2
     assert same(kept_by(engine, folder / "read"), kept_in(checkpoint))
+
+
+@pytest.mark.slow
+def test_losses_that_look_further_than_at_a_row_are_those_of_one_process(tmp_path: Path) -> None:
+    found, codes = told(rank_processes.looking_further, tmp_path)
+    assert codes == [0, 0]
+    wanted = rank_processes.looking_further(create(rank_processes.options(tmp_path / "alone")), tmp_path)
+    assert len(found["metrics"]) == 6
+    for ours, theirs in zip(found["metrics"], wanted["metrics"], strict=True):
+        assert theirs["loss"] != 0
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
+    assert found["refused"] == wanted["refused"]
+    assert found["refused"][0] == "INVALID_ARGUMENT"
+    assert found["taken"][0] == "OK"
 
 
 @pytest.mark.slow
