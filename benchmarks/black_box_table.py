@@ -21,7 +21,7 @@ from preceptor.recipes import compile_recipe, load_recipe
 from preceptor.recipes.ops.reward import COMPARING
 
 EXACT, TEXT_OF_TEACHER = "grpo", "tiny-sft"
-STEPS, SEEDS, CONTROL_SEEDS = 40, 3, 1
+STEPS, SEEDS, CONTROL_SEEDS = 40, 3, 3
 OVERRIDES = (
     f"schedule.steps={STEPS}",
     f"optimizer.learning_rate.steps={STEPS}",
