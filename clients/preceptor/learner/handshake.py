@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -11,7 +12,7 @@ from preceptor.errors import NotFound, PreceptorError, Unavailable, Unsupported,
 from preceptor.learner.plan import RunPlan, Slot
 from preceptor.learner.ports import Ports
 from preceptor.learner.waits import persist
-from preceptor.recipes import STUDENT, TeacherPlan
+from preceptor.recipes import STUDENT, Grading, TeacherPlan
 from preceptor.recipes.behaviour import GUIDED_ENGINES, behaviour_from_json
 from preceptor.recipes.environments import TURN_ENGINES
 from preceptor.suggest import did_you_mean
@@ -19,6 +20,8 @@ from preceptor.types import Capabilities, ModelInfo, TailOf, Want
 from preceptor_proto.v1 import rollout_pb2, teacher_pb2
 
 T = TypeVar("T")
+EMBEDDING = "embedding"
+"""The value of a grader's `compare` that needs a provider's vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,12 @@ def _not_graded(teacher: TeacherPlan, can: Capabilities) -> Iterator[str]:
     elif teacher.grading is not None and teacher.grading.steps and teacher.grading.grader not in can.stepping_graders:
         told = ", ".join(can.stepping_graders) or "none"
         yield f"no verdicts on steps by grader {teacher.grading.grader}, graders that give them: {told}"
+    if teacher.grading is not None and _embeds_in_vain(teacher.grading, can):
+        yield f"no embeddings, which grader {teacher.grading.grader} is told to compare by"
+
+
+def _embeds_in_vain(grading: Grading, can: Capabilities) -> bool:
+    return json.loads(grading.parameters_json or "{}").get("compare") == EMBEDDING and not can.embeddings
 
 
 async def _answer(who: str, ask: Callable[[float], Awaitable[T]], connect_s: float) -> T:

@@ -102,10 +102,19 @@ def _chunks(grading: Grading, subject: Subject) -> Asking:
     begun = Range(0, subject.response_bytes.high)
     how = Asking(NOTHING, NOTHING, NOTHING, "equal beginnings are continued once")
     continued = how + _asked(asked, texts + begun, VERDICT_TOKENS)
+    if told.get("compare") == "embedding":
+        return continued + _embedded(asked, subject.response_bytes)
     if told.get("compare") != "judge":
         return continued
     both = begun * 2 + Range(0, REPLY_TOKENS * BYTES_PER_TOKEN.high) + FENCE_BYTES * 2
     return continued + _asked(Range(0, asked.high), exactly(subject.prompt_bytes) + both, VERDICT_TOKENS)
+
+
+def _embedded(asked: Range, response_bytes: Range) -> Asking:
+    """A vector of each text that is compared, where both have words; their tokens are counted as read, at the price of these."""
+    calls = Range(0, 2 * asked.high)
+    longest = max(response_bytes.high, REPLY_TOKENS * BYTES_PER_TOKEN.high)
+    return Asking(calls, calls * Range(0, tokens_of_bytes(longest).high), NOTHING)
 
 
 def _critique(grading: Grading, subject: Subject) -> Asking:

@@ -54,6 +54,7 @@ class Capabilities:
     seeds: bool = False
     graders: tuple[str, ...] = ()
     stepping_graders: tuple[str, ...] = ()
+    embeddings: bool = False
 
 
 @dataclass(frozen=True, slots=True)

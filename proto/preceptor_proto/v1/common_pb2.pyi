@@ -392,7 +392,7 @@ class Behaviour(_message.Message):
     def __init__(self, versions_u32le: _Optional[bytes] = ..., provenance_u8: _Optional[bytes] = ..., logprob_policy_f32le: _Optional[bytes] = ..., logprob_behaviour_f32le: _Optional[bytes] = ..., kv_mixed_u8: _Optional[bytes] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("sampled", "max_topk", "max_candidates_per_row", "entropy", "tail", "max_samples", "hidden", "next", "deterministic", "streaming", "grades", "max_sequence_tokens", "row_cost", "several_versions", "adapters", "generate", "judge", "own_logprobs", "echo_logprobs", "structured_output", "seeds", "graders", "stepping_graders")
+    __slots__ = ("sampled", "max_topk", "max_candidates_per_row", "entropy", "tail", "max_samples", "hidden", "next", "deterministic", "streaming", "grades", "max_sequence_tokens", "row_cost", "several_versions", "adapters", "generate", "judge", "own_logprobs", "echo_logprobs", "structured_output", "seeds", "graders", "embeddings", "stepping_graders")
     SAMPLED_FIELD_NUMBER: _ClassVar[int]
     MAX_TOPK_FIELD_NUMBER: _ClassVar[int]
     MAX_CANDIDATES_PER_ROW_FIELD_NUMBER: _ClassVar[int]
@@ -415,6 +415,7 @@ class Capabilities(_message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
     GRADERS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     STEPPING_GRADERS_FIELD_NUMBER: _ClassVar[int]
     sampled: bool
     max_topk: int
@@ -438,8 +439,9 @@ class Capabilities(_message.Message):
     structured_output: bool
     seeds: bool
     graders: _containers.RepeatedScalarFieldContainer[str]
+    embeddings: bool
     stepping_graders: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sampled: bool = ..., max_topk: _Optional[int] = ..., max_candidates_per_row: _Optional[int] = ..., entropy: bool = ..., tail: bool = ..., max_samples: _Optional[int] = ..., hidden: bool = ..., next: bool = ..., deterministic: bool = ..., streaming: bool = ..., grades: _Optional[_Iterable[_Union[Grade, str]]] = ..., max_sequence_tokens: _Optional[int] = ..., row_cost: _Optional[float] = ..., several_versions: bool = ..., adapters: bool = ..., generate: bool = ..., judge: bool = ..., own_logprobs: bool = ..., echo_logprobs: bool = ..., structured_output: bool = ..., seeds: bool = ..., graders: _Optional[_Iterable[str]] = ..., stepping_graders: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, sampled: bool = ..., max_topk: _Optional[int] = ..., max_candidates_per_row: _Optional[int] = ..., entropy: bool = ..., tail: bool = ..., max_samples: _Optional[int] = ..., hidden: bool = ..., next: bool = ..., deterministic: bool = ..., streaming: bool = ..., grades: _Optional[_Iterable[_Union[Grade, str]]] = ..., max_sequence_tokens: _Optional[int] = ..., row_cost: _Optional[float] = ..., several_versions: bool = ..., adapters: bool = ..., generate: bool = ..., judge: bool = ..., own_logprobs: bool = ..., echo_logprobs: bool = ..., structured_output: bool = ..., seeds: bool = ..., graders: _Optional[_Iterable[str]] = ..., embeddings: bool = ..., stepping_graders: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("model", "aliases", "tokenizer_sha256", "template_sha256", "tokenizer_size", "head_rows", "dtype", "engine", "engine_version", "numerics_version", "head_sha256", "noise_floor_nats", "capabilities")

@@ -73,6 +73,7 @@ class Judge:
             max_topk=(found and found.top_logprobs) or 0,
             echo_logprobs=found is not None and found.echo_logprobs,
             seeds=found is not None and found.seeds,
+            embeddings=self.spec.options.embedding is not None and (found is None or found.embeddings),
         )
         return ModelInfo(self._ref, b"", b"", 0, 0, "", ENGINE, self.spec.options.wire, "", can, aliases=self.spec.aliases)
 
@@ -85,7 +86,8 @@ class Judge:
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """See `GradingTeacher.grade`."""
         secret = self.client.calls.secret_of(payer.tenant)
-        means = Means(partial(self.client.complete, payer=payer), secret, watch=self.judgements)
+        embed = partial(self.client.embed, payer=payer) if self.spec.options.embedding else None
+        means = Means(partial(self.client.complete, payer=payer), secret, embed, watch=self.judgements)
         results = await graded(build_grader(request.spec, means), request, self._receipt)
         self._anomalies.look(request, results)
         return results

@@ -15,7 +15,7 @@ from preceptor.errors import ConfigurationError, Exhausted, PreceptorError, Unav
 from preceptor_teacher.api.options import ApiOptions
 from preceptor_teacher.api.retries import advised_pause_s
 from preceptor_teacher.api.transport import GuardedTransport
-from preceptor_teacher.api.wires import WIRES, Parsed
+from preceptor_teacher.api.wires import WIRES, Parsed, Wire
 from preceptor_teacher.api.wires.reading import Body, json_object
 
 MAX_REPLY_BYTES = 4 << 20
@@ -63,9 +63,10 @@ class Line:
         key: SecretStr | None,
         transport: httpx.AsyncBaseTransport | None,
         most_bytes: int = MAX_REPLY_BYTES,
+        wire: Wire | None = None,
     ) -> None:
         self._options, self._key, self._most_bytes = options, key, most_bytes
-        self._wire = WIRES[options.wire]
+        self._wire = wire or WIRES[options.wire]
         self._base = options.base_url.rstrip("/")
         self.url = self._base + self._wire.path(options)
         bounds = httpx.Limits(max_connections=options.max_concurrency, max_keepalive_connections=options.max_concurrency)

@@ -24,6 +24,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text as a vector, and what that took."""
+
+    vector: tuple[float, ...]
+    reply: ChatReply
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """What the provider counted. `prompt` is all that it read: `cached` and `cache_written` are parts of it."""
 

@@ -29,6 +29,26 @@ WireName = Literal["openai", "openai-completions", "azure", "anthropic"]
 Usd = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
+class EmbeddingOptions(BaseModel):
+    """The provider's model that makes vectors of texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    model: str = Field(min_length=1)
+    """What the provider calls it; at Azure the deployment."""
+
+    dimensions: int = Field(ge=1, le=65_536)
+    """How long its vectors are: a reply of another length is no vector."""
+
+    usd_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What the provider takes for a million tokens; needed where there is a price."""
+
+    @property
+    def price(self) -> Price | None:
+        usd = self.usd_per_million
+        return None if usd is None else Price(prompt_usd_per_million=usd, completion_usd_per_million=0.0)
+
+
 class ApiOptions(BaseModel):
     """One provider."""
 
@@ -103,6 +123,9 @@ class ApiOptions(BaseModel):
     structured_output: bool = True
     """Whether the provider is sent the JSON schema of the reply; replies are checked here in any case."""
 
+    embedding: EmbeddingOptions | None = None
+    """The provider's model that makes vectors of texts, for graders that compare by them; unset: they are refused."""
+
     price: Price | None = None
     """What the provider takes for a million tokens; unset: costs are unknown, and no budget can be set."""
 
@@ -139,6 +162,10 @@ class ApiOptions(BaseModel):
             raise PydanticCustomError("azure", "api_version goes with wire azure, and wire azure needs it")
         if self.price is None and (self.job_budget_usd is not None or self.budget_usd is not None):
             raise PydanticCustomError("price", "a budget needs a price")
+        if self.embedding is not None and self.wire == "anthropic":
+            raise PydanticCustomError("embedding", "wire anthropic has no embeddings")
+        if self.embedding is not None and (self.price is None) != (self.embedding.usd_per_million is None):
+            raise PydanticCustomError("embedding", "embedding.usd_per_million goes with price, and price needs it")
         return self
 
     def key(self, environ: Mapping[str, str] = os.environ) -> SecretStr | None:

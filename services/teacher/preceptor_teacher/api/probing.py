@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from preceptor.errors import PreceptorError
 from preceptor_teacher.api.options import ApiOptions
+from preceptor_teacher.api.wires.embedding import embedding_body, vector_of
 from preceptor_teacher.api.wires.reading import Body
 
 Post = Callable[[str, bytes], Awaitable[Body | None]]
@@ -31,16 +34,18 @@ class Found:
     echo_logprobs: bool = False
     structured_output: bool = False
     seeds: bool = False
+    embeddings: bool = False
 
 
 async def probe(post: Post, options: ApiOptions) -> Found:
     """Asks; never raises for what the provider does."""
     if options.wire == "anthropic":
         return Found(structured_output=_has_colour(_text(await post("/messages", _messages(options)), "content", 0, "text")))
-    top, echo, shaped, seeds = await asyncio.gather(
-        _top_logprobs(post, options), _echoes(post, options), _shapes(post, options), _repeats(post, options)
+    top, echo, shaped, seeds, embeds = await asyncio.gather(
+        *(_top_logprobs(post, options), _echoes(post, options), _shapes(post, options), _repeats(post, options)),
+        _embeds(post, options),
     )
-    return Found(top, echo, shaped, seeds)
+    return Found(top, echo, shaped, seeds, embeds)
 
 
 async def _top_logprobs(post: Post, options: ApiOptions) -> int | None:
@@ -69,6 +74,16 @@ async def _repeats(post: Post, options: ApiOptions) -> bool:
     """Whether a seed gives the same draws twice, and another seed others: at temperature 0 it would prove nothing."""
     drawn = [_text(await _chat(post, options, max_tokens=16, temperature=2, seed=seed), *_CONTENT) for seed in (1, 1, 2)]
     return drawn[0] != "" and drawn[0] == drawn[1] != drawn[2]
+
+
+async def _embeds(post: Post, options: ApiOptions) -> bool:
+    """Whether the model that the operator names makes a vector as long as was said; where none is named nobody is asked."""
+    if options.embedding is None:
+        return False
+    reply = await post("/embeddings", _bytes(embedding_body(options.embedding.model, "red green")))
+    with suppress(PreceptorError):
+        return bool(vector_of(reply or {}, options.embedding.dimensions))
+    return False
 
 
 _CONTENT = ("choices", 0, "message", "content")

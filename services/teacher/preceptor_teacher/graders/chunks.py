@@ -16,14 +16,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from preceptor.errors import Unsupported
 from preceptor.types import GradeItem, Validity, Verdict
 from preceptor_teacher.graders.asking import Inquiry, Spent, Step, answer_to, missing, verdict_at
 from preceptor_teacher.graders.cutting import bytes_to, unit_ends
 from preceptor_teacher.graders.groups import all_of
-from preceptor_teacher.graders.likeness import shared_runs, shared_words
-from preceptor_teacher.graders.protocol import Ask, Grader, GraderSpec, Means
+from preceptor_teacher.graders.likeness import cosine, shared_runs, shared_words
+from preceptor_teacher.graders.protocol import Ask, Embed, Grader, GraderSpec, Means
 from preceptor_teacher.graders.verbal import texts_of
 from preceptor_teacher.graders.verdicts import HIGHEST, LOWEST, NoVerdict, read_answer, schema_with, whole_number
+
+NAME = "chunks"
+NOBODY_ASKED = {"words": shared_words, "runs": shared_runs}
+"""Ways to compare that need nothing of the provider."""
 
 MOST_TEXT_CHARS = 4000
 MOST_REPLY_CHARS = 12 * MOST_TEXT_CHARS + 200
@@ -44,8 +49,8 @@ class ChunksParams(BaseModel):
     continuations: int = Field(default=1, ge=1, le=16)
     """How often the provider continues at each; several differ only where its temperature is above zero."""
 
-    compare: Literal["words", "runs", "judge"] = "words"
-    """words: by those that both have in the same order; runs: by runs of three characters; judge: the provider says how far."""
+    compare: Literal["words", "runs", "embedding", "judge"] = "words"
+    """words: those that both have in order; runs: runs of three characters; embedding: the provider's vectors; judge: it says."""
 
     guidance: str = Field(default="", max_length=4000)
     """How the provider should answer, in words; part of the question, outside the fence."""
@@ -58,6 +63,7 @@ class Chunks:
     params: ChunksParams
     ask: Ask
     secret: bytes | None = field(default=None, repr=False)
+    embed: Embed | None = None
 
     async def grade(self, item: GradeItem) -> Verdict:
         """MISSING where no continuation at all could be read. What was paid before a failure is remembered, so it ends last."""
@@ -84,12 +90,22 @@ class Chunks:
         try:
             text = await self._answer(continuation_of(item, prefix, self.params, sample), spent)
             theirs = " ".join(text.split()[: self.params.chunk_words])
-            if self.params.compare != "judge" or not theirs or not written.split():
-                return (shared_runs if self.params.compare == "runs" else shared_words)(theirs, written)
+            if self.params.compare in NOBODY_ASKED or not theirs or not written.split():
+                return NOBODY_ASKED.get(self.params.compare, shared_words)(theirs, written)
+            if self.params.compare == "embedding":
+                return await self._near(theirs, written.strip(), spent)
             mark = await self._answer(comparison_of(item, prefix, theirs, written), spent)
         except NoVerdict:
             return nan
         return mark / HIGHEST
+
+    async def _near(self, theirs: str, written: str, spent: Spent) -> float:
+        """How near the provider's vectors of both are."""
+        assert self.embed is not None, "a grader is not built to compare by what its teacher does not have"
+        found = await all_of(self.embed(theirs), self.embed(written))
+        for one in found:
+            spent.add(one.reply)
+        return cosine(*(one.vector for one in found))
 
     async def _answer(self, inquiry: Inquiry[Any], spent: Spent) -> Any:
         return await answer_to(inquiry, self.ask, spent, self.secret)
@@ -153,8 +169,16 @@ def _read_continuation(reply: str, number: str) -> str:
 
 def _build(params: ChunksParams, means: Means) -> Grader:
     assert means.ask is not None, "a grader that asks belongs to a judge"
-    return Chunks(params, means.ask, means.secret)
+    if params.compare == "embedding" and means.embed is None:
+        raise Unsupported(
+            "this teacher has no embeddings to compare by",
+            field="spec.parameters_json.compare",
+            value=params.compare,
+            limit="words | runs | judge",
+            hint="name the provider's embedding model under `embedding` in the teacher's entry",
+        )
+    return Chunks(params, means.ask, means.secret, means.embed)
 
 
 SUMMARY = "how far the provider goes on as the student did, chunk by chunk, from 0 to 1"
-SPEC = GraderSpec("chunks", SUMMARY, ChunksParams, _build, steps=True)
+SPEC = GraderSpec(NAME, SUMMARY, ChunksParams, _build, steps=True)

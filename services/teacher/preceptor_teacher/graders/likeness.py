@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from math import isqrt, sqrt
+from math import fsum, hypot, isqrt, sqrt
 
 RUN_CHARS = 3
 
@@ -24,6 +24,12 @@ def shared_runs(one: str, other: str) -> float:
         return float(ours == theirs)
     shared, sizes = sum(count * theirs[run] for run, count in ours.items()), _square(ours) * _square(theirs)
     return shared / (isqrt(sizes) if isqrt(sizes) ** 2 == sizes else sqrt(sizes))
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    """Of two vectors of one length, neither of them zero; those that point apart are not alike at all."""
+    product = fsum(a * b for a, b in zip(one, other, strict=True))
+    return min(1.0, max(0.0, product / (hypot(*one) * hypot(*other))))
 
 
 def _runs(text: str) -> Counter[str]:

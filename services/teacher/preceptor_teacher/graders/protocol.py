@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from preceptor.types import GradeItem, Verdict
-from preceptor_teacher.api.messages import ChatReply, Message
+from preceptor_teacher.api.messages import ChatReply, Embedded, Message
 from preceptor_teacher.graders.watching import Watch, unwatched
 from preceptor_teacher.mathematics import MathProcess
 
@@ -18,6 +18,12 @@ class Ask(Protocol):
     """One question to the judge: messages in, a reply out; the schema is what the reply should look like."""
 
     async def __call__(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> ChatReply: ...
+
+
+class Embed(Protocol):
+    """A text as a vector of the provider."""
+
+    async def __call__(self, text: str) -> Embedded: ...
 
 
 class Grader(Protocol):
@@ -47,6 +53,9 @@ class Means:
 
     secret: bytes | None = field(default=None, repr=False)
     """Makes the same item the same question to the letter; without one its marks are drawn afresh."""
+
+    embed: Embed | None = None
+    """Of a judge whose provider has embeddings: makes a vector of a text."""
 
     mathematics: MathProcess | None = None
     watch: Watch = unwatched

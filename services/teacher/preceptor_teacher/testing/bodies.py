@@ -47,6 +47,18 @@ class ChatMessage(BaseModel):
         return text_of(self.content)
 
 
+class EmbeddingBody(BaseModel):
+    """One text or several."""
+
+    model: str
+    input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
+    encoding_format: Literal["float"] = "float"
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
 class NamedSchema(BaseModel):
     schema_: dict[str, Any] = Field(alias="schema")
 

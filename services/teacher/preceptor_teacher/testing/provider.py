@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from preceptor.config.settings import LOOPBACK
 from preceptor_serving.doors.http_server import HttpDoor
 from preceptor_teacher.testing import replies
-from preceptor_teacher.testing.bodies import ChatBody, ChatMessage, CompletionBody, MessagesBody
+from preceptor_teacher.testing.bodies import ChatBody, ChatMessage, CompletionBody, EmbeddingBody, MessagesBody
 from preceptor_teacher.testing.continuing import Continuing, read_continuing
 from preceptor_teacher.testing.dialects import ANTHROPIC, OPENAI, Dialect, key_of
 from preceptor_teacher.testing.faults import FAULTS, FaultPlan, Truth
@@ -71,6 +71,11 @@ class Provider:
         async def completions(request: Request, body: CompletionBody) -> Response:
             return await self._answer(request, "completions", OPENAI, lambda: self._complete(body))
 
+        @app.post("/v1/embeddings")
+        @app.post("/openai/deployments/{deployment}/embeddings")
+        async def embeddings(request: Request, body: EmbeddingBody) -> Response:
+            return await self._answer(request, "embeddings", OPENAI, lambda: self._embed(body))
+
         @app.post("/v1/messages")
         async def messages(request: Request, body: MessagesBody) -> Response:
             return await self._answer(request, "messages", ANTHROPIC, lambda: self._message(body))
@@ -92,6 +97,14 @@ class Provider:
             return JSONResponse(whole)
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         return StreamingResponse(replies.chat_events(whole, with_usage=with_usage), media_type=EVENTS)
+
+    async def _embed(self, body: EmbeddingBody) -> Response:
+        ids = [self._writer.encode(text) for text in body.texts]
+        vectors = await asyncio.gather(*map(self._writer.embed, ids))
+        data = [{"object": "embedding", "index": place, "embedding": one} for place, one in enumerate(vectors)]
+        read = sum(map(len, ids))
+        usage = {"prompt_tokens": read, "total_tokens": read}
+        return JSONResponse({"object": "list", "model": self.name, "data": data, "usage": usage})
 
     async def _message(self, body: MessagesBody) -> Response:
         drawing = Drawing(body.temperature or 0.0)

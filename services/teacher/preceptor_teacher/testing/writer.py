@@ -108,6 +108,10 @@ class Writer:
         """The log-probabilities of given tokens."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, ids[: self._longest], top)
 
+    async def embed(self, ids: tuple[int, ...]) -> list[float]:
+        """The mean of the model's last hidden states over the text, at length one; zeros of a text without tokens."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, ids[: self._longest])
+
     async def choose(self, ids: tuple[int, ...], texts: Sequence[str]) -> str:
         """The text that the model would write of these, greedily, token by token among those that are left."""
         options = [self.encode(text) for text in texts]
@@ -187,6 +191,14 @@ class Writer:
                 left = [one for one in left if options[one][at] == given[0]]
             at += 1
         return left[0]
+
+    @torch.no_grad()
+    def _embed(self, ids: Sequence[int]) -> list[float]:
+        if not ids:
+            return [0.0] * self._model.config.hidden_size
+        out: Any = self._model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+        mean_h = out.hidden_states[-1][0].double().mean(0)
+        return torch.nn.functional.normalize(mean_h, dim=0).tolist()
 
     @torch.no_grad()
     def _read(self, ids: Sequence[int], top: int) -> tuple[Step, ...]:

@@ -137,6 +137,20 @@ async def test_a_grader_that_declares_no_steps_is_refused_before_any_rollout(tmp
     assert world.teacher.group_sizes
 
 
+async def test_chunks_that_are_compared_by_vectors_need_a_provider_that_has_them(tmp_path: Path) -> None:
+    raw = recipe()
+    signal = {"op": "step_reward", "params": {"grader": "chunks", "parameters": {"compare": "embedding"}}}
+    raw["terms"] = [
+        {"on": "rollouts", "teacher": "judge", "signal": signal, "objective": "policy_gradient", "advantage": "step_relative"}
+    ]
+    raw["teachers"] = {"judge": {"model": JUDGE}}
+    world = World(tmp_path, plan=plan(raw))
+    world.teacher.grader, world.teacher.stepping = "chunks", ("chunks",)
+    with pytest.raises(Unsupported, match="no embeddings, which grader chunks is told to compare by"):
+        await world.run()
+    assert (world.rollout.asked, world.teacher.group_sizes) == ([], [])
+
+
 async def test_a_teacher_that_writes_needs_a_rollout_service_of_its_own(tmp_path: Path) -> None:
     raw = recipe()
     raw["sources"] = {"shown": {"writer": "tutor", "samples_per_prompt": 2, "max_response_tokens": 5}}

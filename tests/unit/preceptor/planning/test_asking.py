@@ -30,6 +30,7 @@ from preceptor.planning.asking import (
 from preceptor.recipes import Grading
 from preceptor.types import GradeItem
 from preceptor_teacher.api import ApiOptions, ChatReply, Message
+from preceptor_teacher.api.messages import Embedded
 from preceptor_teacher.graders import GroupGrader, Means
 from preceptor_teacher.graders.asking import question_of
 from preceptor_teacher.graders.chunks import ChunksParams, continuation_of
@@ -86,6 +87,7 @@ RESPONSES = ["1+2=3 5", "1+2=3 5", "4+4=8 ok", "no"]
         ("rubric", {}),
         ("contrast", {}),
         ("chunks", {"chunk_words": 1}),
+        ("chunks", {"chunk_words": 1, "compare": "embedding"}),
         ("chunks", {"chunk_words": 1, "most_chunks": 2, "continuations": 2, "compare": "judge"}),
     ],
     ids=str,
@@ -96,7 +98,7 @@ async def test_graders_ask_what_was_said(grader: tuple[str, dict[str, Any]], ref
     judge = Remembering(broken)
     name, parameters = grader
     build = GRADERS[name]
-    made = build.build(build.params.model_validate(parameters), Means(judge.ask, b"secret"))
+    made = build.build(build.params.model_validate(parameters), Means(judge.ask, b"secret", judge.embed))
     for prompt in PROMPTS:
         items = [GradeItem(prompt, response, reference) for response in dict.fromkeys(RESPONSES)]
         graded = await made.grade_group(items) if isinstance(made, GroupGrader) else [await made.grade(one) for one in items]
@@ -106,7 +108,9 @@ async def test_graders_ask_what_was_said(grader: tuple[str, dict[str, Any]], ref
     assert judge.calls in said.calls
     assert judge.read in said.prompt_tokens
     assert judge.wrote in said.completion_tokens
-    wide = 8 if name == "chunks" else 2.5  # how many words there are, and which beginnings are equal, is not known before
+    wide = (
+        (20 if "embedding" in parameters.values() else 8) if name == "chunks" else 2.5
+    )  # how many words there are, and which beginnings are equal, is not known before
     assert said.calls.high < wide * judge.calls * (2 - broken), "and not much more"
 
 
@@ -132,6 +136,12 @@ class Remembering:
         self.calls, self.read, self.wrote = self.calls + 1, self.read + len(asked.encode()), self.wrote + len(text)
         self.known[asked] = text
         return ChatReply(text, "stop", refused=False, calls=1)
+
+    async def embed(self, text: str) -> Embedded:
+        cost = 0 if text in self.known else 1
+        self.calls, self.read = self.calls + cost, self.read + cost * len(text.encode())
+        self.known[text] = ""
+        return Embedded((float(len(text)), 1.0), ChatReply("", "stop", refused=False, calls=cost))
 
 
 @given(st.text(min_size=1, max_size=100))
