@@ -1,8 +1,8 @@
-"""Writes the parts of docs/ that follow from the code: the table of settings in docs/configuration.md.
+"""Writes the parts of docs/ that follow from the code: the settings of docs/configuration.md, the findings of docs/recipes.md.
 
     python scripts/write_docs.py
 
-A test compares the page with `settings_tables()`, so a knob cannot be added without its line.
+Tests compare the pages with `settings_tables()` and `codes_table()`, so nothing can be added without its line.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from preceptor.config.knobs import Knob, every_knob
+from preceptor.recipes.rules.codes import codes_table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 BEGIN = "<!-- settings: written by scripts/write_docs.py -->"
 END = "<!-- end of settings -->"
+RECIPES = PAGE.parent / "recipes.md"
+BEGIN_CODES, END_CODES = "<!-- findings: written by scripts/write_docs.py -->", "<!-- end of findings -->"
 
 
 def settings_tables() -> str:
@@ -25,10 +28,10 @@ def settings_tables() -> str:
     return "\n\n".join(f"{_title(section)}\n\n{_table(knobs)}" for section, knobs in sections.items())
 
 
-def page_with(tables: str, page: str) -> str:
+def page_with(tables: str, page: str, begin: str = BEGIN, end: str = END) -> str:
     """The page with what stands between the two marks replaced."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{tables}\n{END}{rest.partition(END)[2]}"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{tables}\n{end}{rest.partition(end)[2]}"
 
 
 def _title(section: str) -> str:
@@ -46,7 +49,9 @@ def _table(knobs: Iterable[Knob]) -> str:
 
 def main() -> None:
     PAGE.write_text(page_with(settings_tables(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"wrote {PAGE.name}")
+    recipes = page_with(codes_table(), RECIPES.read_text(encoding="utf-8"), BEGIN_CODES, END_CODES)
+    RECIPES.write_text(recipes, encoding="utf-8")
+    print(f"wrote {PAGE.name} and {RECIPES.name}")
 
 
 if __name__ == "__main__":

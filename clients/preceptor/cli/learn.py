@@ -120,7 +120,7 @@ def _plan(run: str, tenant: str, recipe: Recipe, control: str, rollout_engine: s
         )  # fmt: skip
     compiled = compile_recipe(recipe, rollout_engine)
     for one in compiled.warnings:
-        print(f"warning: {one.field}: {one.sentence}; {one.hint}", file=sys.stderr)
+        print(f"warning: {one.field}: {one.sentence} [{one.code}]; {one.hint}", file=sys.stderr)
     return RunPlan.of(run, tenant, compiled, cast(Control, CONTROLS[control]))
 
 

@@ -18,7 +18,7 @@ from preceptor.suggest import did_you_mean
 FOLDER = Path("recipes")
 SUFFIX = ".yaml"
 COLUMNS = ("recipe", "tier", "summary")
-FOUND = ("", "field", "what", "way out")
+FOUND = ("", "code", "field", "what", "way out")
 NO_TIER = "-"
 
 Folder = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the recipes lie.")]
@@ -64,7 +64,9 @@ def lint(
     refused = findings_of(recipe, rollout_engine)
     warned = () if refused else compile_recipe(recipe).warnings
     rows = [
-        (kind, one.field, one.sentence, one.hint) for kind, found in (("refused", refused), ("biased", warned)) for one in found
+        (kind, one.code, one.field, one.sentence, one.hint)
+        for kind, found in (("refused", refused), ("biased", warned))
+        for one in found
     ]
     if as_json:
         print_json([dict(zip(("verdict", *FOUND[1:]), row, strict=True)) for row in rows])
@@ -105,7 +107,7 @@ def _lines(path: Path, compiled: CompiledRecipe) -> list[str]:
     recipe = compiled.recipe
     terms = [f"  {one.name}: {one.objective.op} on {one.on}" + _reading(one.teacher) for one in compiled.objective.terms]
     asked = [f"  {one.name}: {one.model}, {_asked(compiled, one.name)}" for one in compiled.teachers.values()]
-    warned = [f"  biased on purpose: {one.field}: {one.sentence}" for one in compiled.warnings]
+    warned = [f"  biased on purpose: {one.field}: {one.sentence} [{one.code}]" for one in compiled.warnings]
     return [f"{path}: {recipe.summary}", *_about(recipe), "terms", *terms, "teachers", *(asked or ["  none"]), *warned]
 
 
@@ -139,7 +141,7 @@ def _plans(compiled: CompiledRecipe) -> dict[str, Any]:
     }
     objective = cast(dict[str, Any], json.loads(compiled.objective.to_json()))
     sources = {name: asdict(plan) for name, plan in compiled.sources.items()}
-    warnings = [{"field": one.field, "what": one.sentence} for one in compiled.warnings]
+    warnings = [{"code": one.code, "field": one.field, "what": one.sentence} for one in compiled.warnings]
     recipe = compiled.recipe.model_dump(mode="json")
     return {"recipe": recipe, "objective": objective, "sources": sources, "teachers": teachers, "warnings": warnings}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from preceptor.recipes.ops.divergence import DivergenceParams
 from preceptor.recipes.ops.support import SupportParams
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.divergences import on_supports
 from preceptor.recipes.rules.finding import Finding
 from preceptor.recipes.schema import Recipe
@@ -26,10 +27,10 @@ def _of_support(one: ResolvedTerm) -> Iterator[Finding]:
     tail = (f"terms.{one.index}.signal.params.tail=true", f"terms.{one.index}.signal.params.renormalise=false")
     if support.renormalise:
         why = "renormalising over the support biases the gradient: nothing holds the student's mass inside it"
-        yield Finding(f"{one.where}.signal.params.renormalise", why, "keep a tail", tail)
+        yield Finding(Code.RENORMALISED, f"{one.where}.signal.params.renormalise", why, "keep a tail", tail)
     elif not support.tail:
         why = "a partial sum without its tail biases the gradient: mass that leaves the support costs nothing"
-        yield Finding(f"{one.where}.signal.params.tail", why, "keep the tail", tail[:1])
+        yield Finding(Code.NO_TAIL, f"{one.where}.signal.params.tail", why, "keep the tail", tail[:1])
 
 
 def _of_divergence(recipe: Recipe, one: ResolvedTerm, params: DivergenceParams) -> Iterator[Finding]:
@@ -37,7 +38,9 @@ def _of_divergence(recipe: Recipe, one: ResolvedTerm, params: DivergenceParams) 
         if getattr(params, clamp) is not None:
             why = f"{clamp} biases the gradient: what it cuts off is not learned from"
             field = f"terms.{one.index}.objective.params.{clamp}"
-            yield Finding(f"{one.where}.objective.params.{clamp}", why, "leave it out", (f"{field}=null",))
+            yield Finding(Code.CLAMPED, f"{one.where}.objective.params.{clamp}", why, "leave it out", (f"{field}=null",))
     if params.unbiased and recipe.schedule.publish_every_steps > 1:
         why = "unbiased counts on draws of the newest weights, and these are published less often than every step"
-        yield Finding("schedule.publish_every_steps", why, "publish every step", ("schedule.publish_every_steps=1",))
+        yield Finding(
+            Code.UNBIASED_STALE, "schedule.publish_every_steps", why, "publish every step", ("schedule.publish_every_steps=1",)
+        )

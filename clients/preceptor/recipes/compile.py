@@ -120,7 +120,7 @@ def compile_recipe(recipe: Recipe, rollout_engine: str | None = None) -> Compile
     terms = [resolve_term(term, index) for index, term in enumerate(recipe.terms)]
     if findings := lint(recipe, terms, rollout_engine):
         first = findings[0]
-        lines = [f"{one.field}: {one.sentence}" for one in findings]
+        lines = [f"{one.field}: {one.sentence} [{one.code}]" for one in findings]
         raise ConfigurationError("\n".join(lines), field=first.field, hint=first.hint)
     return CompiledRecipe(
         recipe,

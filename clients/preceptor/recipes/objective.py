@@ -63,7 +63,9 @@ def objective_from_json(schema: int, text: str) -> ObjectiveSpec:
         )  # fmt: skip
     spec = validate(ObjectiveSpec, parse_yaml(text, "objective.json"), "objective.json")
     for finding in lint_terms([_resolved(term, index) for index, term in enumerate(spec.terms)]):
-        raise InvalidArgument(finding.sentence, field=f"objective.json.{finding.field}", hint=finding.advice)
+        raise InvalidArgument(
+            f"{finding.sentence} [{finding.code}]", field=f"objective.json.{finding.field}", hint=finding.advice
+        )
     return spec
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schema import Recipe
 
@@ -19,7 +20,10 @@ def _only_score(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Findi
         for does, names in (("grades", graders), ("writes", writers), ("guides the student", guides)):
             if used and name in names:
                 yield Finding(
-                    f"teachers.{name}.{used}", f"a teacher that {does} has no {used}", "give the scores another teacher"
+                    Code.COPY_ONLY_SCORES,
+                    f"teachers.{name}.{used}",
+                    f"a teacher that {does} has no {used}",
+                    "give the scores another teacher",
                 )
 
 
@@ -27,7 +31,7 @@ def _has_something_to_teach(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> I
     for name, teacher in recipe.teachers.items():
         if teacher.student_copy and teacher.student_copy.kind == "current" and not teacher.view:
             why = "the student as it is, which reads what the student reads, agrees with it: the loss is zero"
-            yield Finding(f"teachers.{name}.view", why, "give it a view, or another copy")
+            yield Finding(Code.COPY_AGREES, f"teachers.{name}.view", why, "give it a view, or another copy")
 
 
 def _is_published(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -35,14 +39,14 @@ def _is_published(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Fi
     for name, teacher in recipe.teachers.items():
         if teacher.student_copy and (teacher.student_copy.every_steps or every) % every:
             why = f"weights are published every {every} steps, and this copy is taken in between"
-            yield Finding(f"teachers.{name}.student_copy.every_steps", why, f"take a multiple of {every}")
+            yield Finding(Code.COPY_UNPUBLISHED, f"teachers.{name}.student_copy.every_steps", why, f"take a multiple of {every}")
 
 
 def _gives_scores(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     for reading in (reading for one in terms for reading in one.readings if reading.needs.hidden):
         if recipe.teachers[reading.teacher].student_copy:
             why = "the head that turns hidden states into scores is read once for a run, and a copy's changes"
-            yield Finding(f"teachers.{reading.teacher}.student_copy", why, "take a support as the signal")
+            yield Finding(Code.COPY_HEAD_CHANGES, f"teachers.{reading.teacher}.student_copy", why, "take a support as the signal")
 
 
 RULES: tuple[Rule, ...] = (_gives_scores, _only_score, _has_something_to_teach, _is_published)

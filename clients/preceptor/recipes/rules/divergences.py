@@ -8,6 +8,7 @@ from preceptor.recipes.ops.divergence import DivergenceParams
 from preceptor.recipes.ops.reverse_kl import ReverseKlParams
 from preceptor.recipes.ops.support import SupportParams
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule
 from preceptor.recipes.schema import STUDENT, Recipe
 
@@ -24,7 +25,7 @@ def _draws_correct_tails(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]
     for one, params, support in on_supports(terms):
         if params.unbiased and support.sampled != "apart":
             why = "unbiased corrects the tail by a token drawn from it, and here the drawn token is never in the tail"
-            yield Finding(f"{one.where}.signal.params.sampled", why, "draw it apart",
+            yield Finding(Code.UNBIASED_WITHOUT_TAIL_DRAW, f"{one.where}.signal.params.sampled", why, "draw it apart",
                           (f"terms.{one.index}.signal.params.sampled=apart",))  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def _students_draw(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Fi
     for one, params, _ in on_supports(terms):
         if params.unbiased and recipe.sources[one.term.on].writer != STUDENT:
             why = "unbiased counts on tokens that the student drew, and a teacher writes these"
-            yield Finding(f"{one.where}.objective.params.unbiased", why, "leave it out",
+            yield Finding(Code.UNBIASED_ON_TEACHER_TEXT, f"{one.where}.objective.params.unbiased", why, "leave it out",
                           (f"terms.{one.index}.objective.params.unbiased=false",))  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def _whole_vocabularies_hide_nothing(terms: Sequence[ResolvedTerm], _teachers: S
         params, whole = one.objective.params, one.signal is not None and one.signal.spec.name == "hidden"
         if whole and isinstance(params, DivergenceParams) and params.unbiased:
             why = "unbiased corrects a tail, and hidden states leave none: every token is compared"
-            yield Finding(f"{one.where}.objective.params.unbiased", why, "leave it out",
+            yield Finding(Code.UNBIASED_WITHOUT_TAIL, f"{one.where}.objective.params.unbiased", why, "leave it out",
                           (f"terms.{one.index}.objective.params.unbiased=false",))  # fmt: skip
         if whole and isinstance(params, ReverseKlParams) and params.stop_gradient:
             yield from _stops_nothing(one, "leave it out")
@@ -56,7 +57,7 @@ def _gradients_stop_somewhere(terms: Sequence[ResolvedTerm], _teachers: Sequence
 def _stops_nothing(one: ResolvedTerm, advice: str) -> Iterator[Finding]:
     why = "stop_gradient changes nothing where the probabilities that are compared sum to one"
     field = "objective.params.stop_gradient"
-    yield Finding(f"{one.where}.{field}", why, advice, (f"terms.{one.index}.{field}=false",))
+    yield Finding(Code.STOPS_NO_GRADIENT, f"{one.where}.{field}", why, advice, (f"terms.{one.index}.{field}=false",))
 
 
 TERM_RULES: tuple[TermRule, ...] = (_draws_correct_tails, _whole_vocabularies_hide_nothing, _gradients_stop_somewhere)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from preceptor.recipes.behaviour import GUIDED_ENGINES, resolve_policy
 from preceptor.recipes.environments import TURN_ENGINES
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding
 from preceptor.recipes.schema import Recipe
 
@@ -21,7 +22,12 @@ def _takes_turns(recipe: Recipe, rollout_engine: str) -> Iterator[Finding]:
     for name, source in recipe.sources.items():
         if source.environment is not None and rollout_engine not in TURN_ENGINES:
             why = f"the {rollout_engine} engine of the rollout service draws one turn, and an environment answers between turns"
-            yield Finding(f"sources.{name}.environment", why, f"start it with another engine: {', '.join(TURN_ENGINES)}")
+            yield Finding(
+                Code.ENGINE_TAKES_NO_TURNS,
+                f"sources.{name}.environment",
+                why,
+                f"start it with another engine: {', '.join(TURN_ENGINES)}",
+            )
 
 
 def _guided(recipe: Recipe, rollout_engine: str) -> Iterator[Finding]:
@@ -34,6 +40,7 @@ def _guided(recipe: Recipe, rollout_engine: str) -> Iterator[Finding]:
         spec, _ = resolve_policy(source.policy, f"sources.{name}.policy")
         if spec.asks_teacher:
             yield Finding(
+                Code.ENGINE_ASKS_NO_TEACHER,
                 f"sources.{name}.policy",
                 f"the {rollout_engine} engine of the rollout service runs no policy that asks a teacher while it draws, "
                 f"as {spec.name} does",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.environments import ENVIRONMENT
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule
 from preceptor.recipes.schema import Recipe
 from preceptor.suggest import did_you_mean
@@ -17,10 +18,15 @@ def _speaks_for_itself(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) 
         is_reward = reading.signal.spec.name == ENVIRONMENT
         where = f"{reading.where.removesuffix('.signal')}.teacher"
         if is_reward and reading.teacher != ENVIRONMENT:
-            yield Finding(where, f"{reading.teacher} does not give the reward of an environment", "remove the teacher")
+            yield Finding(
+                Code.ENVIRONMENT_HAS_NO_TEACHER,
+                where,
+                f"{reading.teacher} does not give the reward of an environment",
+                "remove the teacher",
+            )
         if reading.teacher == ENVIRONMENT and not is_reward:
             why = f"an environment gives a reward, and no {reading.signal.spec.name}"
-            yield Finding(where, why, "name a teacher, or signal: environment")
+            yield Finding(Code.ENVIRONMENT_GIVES_REWARDS, where, why, "name a teacher, or signal: environment")
 
 
 def _rewards_are_given(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -28,7 +34,7 @@ def _rewards_are_given(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterato
         for reading in one.readings:
             if reading.teacher == ENVIRONMENT and recipe.sources[one.term.on].environment is None:
                 why = f"the rollouts of {one.term.on!r} have no environment, so nobody gives them this reward"
-                yield Finding(reading.where, why, f"name one in sources.{one.term.on}.environment")
+                yield Finding(Code.NO_ENVIRONMENT, reading.where, why, f"name one in sources.{one.term.on}.environment")
 
 
 def _evaluations_take_turns(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -38,10 +44,10 @@ def _evaluations_take_turns(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> I
         return
     where, source = "evaluation.source", recipe.sources.get(like)
     if source is None:
-        yield Finding(where, f"there is no source {like!r}", did_you_mean(like, recipe.sources))
+        yield Finding(Code.UNKNOWN_SOURCE, where, f"there is no source {like!r}", did_you_mean(like, recipe.sources))
     elif source.environment is None and not source.stop:
         why = f"the rollouts of {like!r} have no environment and no stop texts, so this changes nothing"
-        yield Finding(where, why, "remove it", (f"{where}=null",))
+        yield Finding(Code.EVALUATION_SOURCE_IDLE, where, why, "remove it", (f"{where}=null",))
 
 
 TERM_RULES: tuple[TermRule, ...] = (_speaks_for_itself,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schema import Recipe
 from preceptor.recipes.views import FEEDBACK_PLACES, SIBLING, fields_of
@@ -14,7 +15,9 @@ def _is_shown(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Findin
     for name, teacher in recipe.teachers.items():
         if teacher.feedback and not set(FEEDBACK_PLACES) & set(fields_of(teacher.view or "")):
             why = "the view shows no finished rollout, so nobody has to judge any"
-            yield Finding(f"teachers.{name}.view", why, "name {sibling} or {critique} in it, or remove feedback")
+            yield Finding(
+                Code.FEEDBACK_NOT_SHOWN, f"teachers.{name}.view", why, "name {sibling} or {critique} in it, or remove feedback"
+            )
 
 
 def _judges_what_is_scored(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -26,7 +29,7 @@ def _judges_what_is_scored(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Ite
         for source in sorted(scored - _read(terms, teacher.feedback.judge, graded=True)):
             why = f"{teacher.feedback.judge} does not grade the rollouts of {source}, which {name} reads again"
             advice = f"let a term on {source} read its reward, such as pass_rate_within under when"
-            yield Finding(f"teachers.{name}.feedback.judge", why, advice)
+            yield Finding(Code.FEEDBACK_NOT_JUDGED, f"teachers.{name}.feedback.judge", why, advice)
 
 
 def _has_siblings(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -36,7 +39,13 @@ def _has_siblings(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Fin
         for source in sorted(_read(terms, name, graded=False)):
             if recipe.sources[source].samples_per_prompt == 1:
                 field = f"sources.{source}.samples_per_prompt"
-                yield Finding(field, f"{name} is shown another rollout of the group, which has one", "", (f"{field}=8",))
+                yield Finding(
+                    Code.FEEDBACK_WITHOUT_SIBLINGS,
+                    field,
+                    f"{name} is shown another rollout of the group, which has one",
+                    "",
+                    (f"{field}=8",),
+                )
 
 
 def _read(terms: Sequence[ResolvedTerm], teacher: str, *, graded: bool) -> set[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.schema import Recipe
 
 
@@ -13,6 +14,7 @@ from preceptor.recipes.schema import Recipe
 class Finding:
     """Why a recipe is refused, in one sentence. `fix` are overrides that lead to the nearest recipe without this finding."""
 
+    code: Code
     field: str
     sentence: str
     advice: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from preceptor.recipes.ops import Gradient
 from preceptor.recipes.ops.support import SupportParams
 from preceptor.recipes.resolve import ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schedules import always
 from preceptor.recipes.schema import STUDENT, Recipe
@@ -27,9 +28,15 @@ def _somebody_teaches(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator
         chosen = any(use.reading for use in (*one.when, *one.token_weights, *one.sample_weights))
         if by_student and gradient is Gradient.LIKELIHOOD and not chosen:
             why = "imitating its own draws teaches the student nothing: no teacher is in the gradient"
-            yield Finding(f"{one.where}.on", why, "take a source that a teacher writes, or let a teacher choose with `when`")
+            yield Finding(
+                Code.NOBODY_TEACHES,
+                f"{one.where}.on",
+                why,
+                "take a source that a teacher writes, or let a teacher choose with `when`",
+            )
         if not by_student and gradient is Gradient.SCORE_FUNCTION:
-            yield Finding(f"{one.where}.on", "a policy gradient is right only for tokens that the student itself drew",
+            yield Finding(Code.GRADIENT_ON_TEACHER_TEXT, f"{one.where}.on",
+                          "a policy gradient is right only for tokens that the student itself drew",
                           "take a source that the student writes, or a divergence")  # fmt: skip
 
 
@@ -38,7 +45,12 @@ def _sides_differ(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Fin
         writers = {recipe.sources[name].writer for name in one.sources}
         if len(one.sources) > 1 and len(writers) == 1:
             why = "both sides have the same writer, so which one is chosen says nothing"
-            yield Finding(f"{one.where}.pairs.params.rejected", why, "let a teacher write the chosen side, or use reward_pairs")
+            yield Finding(
+                Code.PAIR_OF_ONE_WRITER,
+                f"{one.where}.pairs.params.rejected",
+                why,
+                "let a teacher write the chosen side, or use reward_pairs",
+            )
 
 
 def _groups_compare(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -48,7 +60,7 @@ def _groups_compare(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[F
         field = f"sources.{one.term.on}.samples_per_prompt"
         for use in one.uses:
             if why := COMPARES.get(use.op.spec.name):
-                yield Finding(field, why, "draw two or more", (f"{field}=2",))
+                yield Finding(Code.GROUP_OF_ONE, field, why, "draw two or more", (f"{field}=2",))
 
 
 def _baselines_are_blind(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -57,16 +69,22 @@ def _baselines_are_blind(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iter
         support = use.reading.signal.params if use.reading else None
         if use.op.spec.name == "kl_baseline" and isinstance(support, SupportParams) and support.sampled is True:
             why = "a baseline over a support that holds the drawn token depends on the drawn token and biases the gradient"
-            yield Finding(use.where, why, "set sampled: false in its support; list the teacher a second time for it")
+            yield Finding(
+                Code.BASELINE_SEES_DRAW,
+                use.where,
+                why,
+                "set sampled: false in its support; list the teacher a second time for it",
+            )
 
 
 def _something_moves(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
     for one in terms:
         if always(one.term.weight, 0.0):
-            yield Finding(f"{one.where}.weight", "a weight of zero leaves the term without gradient", "remove the term",
+            yield Finding(Code.WEIGHT_ZERO, f"{one.where}.weight",
+                          "a weight of zero leaves the term without gradient", "remove the term",
                           (f"terms.{one.index}.weight=1",))  # fmt: skip
     if always(recipe.optimizer.learning_rate, 0.0):
-        yield Finding("optimizer.learning_rate", "at a rate of zero nothing is learned", "set a rate above zero")
+        yield Finding(Code.RATE_ZERO, "optimizer.learning_rate", "at a rate of zero nothing is learned", "set a rate above zero")
 
 
 RULES: tuple[Rule, ...] = (_somebody_teaches, _sides_differ, _groups_compare, _baselines_are_blind, _something_moves)

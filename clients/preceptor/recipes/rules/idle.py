@@ -8,6 +8,7 @@ from preceptor.recipes.ops.perplexity import PerplexityParams
 from preceptor.recipes.ops.ratios import AgainstDrawn
 from preceptor.recipes.resolve import ResolvedOp, ResolvedTerm
 from preceptor.recipes.rules import names
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule
 from preceptor.recipes.schedules import ends
 from preceptor.recipes.schema import STUDENT, Recipe
@@ -21,7 +22,7 @@ def _parameters(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Find
         ops = [(f"{one.where}.objective", one.objective), *((use.where, use.op) for use in one.uses)]
         for where, op in ops:
             if why := op.spec.idle(op.params):
-                yield Finding(where, f"{op.spec.name}: {why}", "remove it, or give it other parameters")
+                yield Finding(Code.PARAMETERS_IDLE, where, f"{op.spec.name}: {why}", "remove it, or give it other parameters")
 
 
 def _weights_to_work_on(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -31,7 +32,7 @@ def _weights_to_work_on(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Itera
             name = use.op.spec.name
             if name in RESCALES and not weighed:
                 why = f"{name} works on the weights before it, and before it all rows weigh the same"
-                yield Finding(use.where, why, "put a weight such as exponential before it")
+                yield Finding(Code.NO_WEIGHTS_BEFORE, use.where, why, "put a weight such as exponential before it")
             weighed |= name not in (*SELECTS, *RESCALES)
 
 
@@ -46,7 +47,9 @@ def _rollouts_can_be_stale(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Ite
             ratio = isinstance(op.params, AgainstDrawn) and recipe.schedule.deterministic
             if ratio or op.spec.name == "freshness":
                 why = f"{op.spec.name} changes nothing where every rollout is drawn by the weights that are trained on it"
-                yield Finding(where, why, "publish less often, or remove it", ("schedule.publish_every_steps=2",))
+                yield Finding(
+                    Code.ALWAYS_FRESH, where, why, "publish less often, or remove it", ("schedule.publish_every_steps=2",)
+                )
 
 
 def _columns_are_the_students(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -56,7 +59,9 @@ def _columns_are_the_students(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> 
         for use in one.uses:
             if _needs_own_draw(use.op):
                 why = f"{use.op.spec.name} would read what the teacher that wrote the rollout logged, not the student"
-                yield Finding(use.where, why, "take a source that the student writes, or other parameters")
+                yield Finding(
+                    Code.COLUMNS_OF_TEACHER, use.where, why, "take a source that the student writes, or other parameters"
+                )
 
 
 def _needs_own_draw(op: ResolvedOp) -> bool:
@@ -69,7 +74,7 @@ def _horizons(recipe: Recipe, _terms: Sequence[ResolvedTerm]) -> Iterator[Findin
     for name, source in recipe.sources.items():
         if source.horizon is not None and max(ends(source.horizon)) > source.max_response_tokens:
             why = f"it reaches {max(ends(source.horizon)):g} tokens, and a rollout stops after {source.max_response_tokens}"
-            yield Finding(f"sources.{name}.horizon", why, "make it shorter, or max_response_tokens larger")
+            yield Finding(Code.HORIZON_TOO_LONG, f"sources.{name}.horizon", why, "make it shorter, or max_response_tokens larger")
 
 
 RULES: tuple[Rule, ...] = (

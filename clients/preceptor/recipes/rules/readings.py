@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from preceptor.recipes.ops.reward import COMPARING, GROUPING
 from preceptor.recipes.resolve import Reading, ResolvedTerm, ResolvedUse
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, Rule, TermRule
 from preceptor.recipes.schema import STUDENT, Recipe
 
@@ -33,7 +34,7 @@ def _is_read_by_somebody(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iter
         if named and not inherited and not _reads_a_teacher(one):
             fix = tuple(f"terms.{one.index}.{slot}=null" for slot in ("teacher", "signal"))
             why = f"{one.objective.spec.name} reads no teacher, so these fields would change nothing"
-            yield Finding(f"{one.where}.teacher", why, "remove teacher and signal", fix)
+            yield Finding(Code.TEACHER_UNREAD, f"{one.where}.teacher", why, "remove teacher and signal", fix)
 
 
 def _teacher_is_read(teachers: Sequence[str], one: ResolvedTerm) -> Iterator[Finding]:
@@ -41,9 +42,16 @@ def _teacher_is_read(teachers: Sequence[str], one: ResolvedTerm) -> Iterator[Fin
     if one.teacher is None or one.signal is None:
         missing = "teacher" if one.teacher is None else "signal"
         why = f"{objective.name} learns from a teacher's signal"
-        yield Finding(f"{one.where}.{missing}", why, f"name a teacher and {known}", _naming_both(teachers, one))
+        yield Finding(
+            Code.SIGNAL_MISSING, f"{one.where}.{missing}", why, f"name a teacher and {known}", _naming_both(teachers, one)
+        )
     elif one.signal.spec.name not in objective.reads:
-        yield Finding(f"{one.where}.signal", f"{objective.name} cannot read {one.signal.spec.name}", f"it reads {known}")
+        yield Finding(
+            Code.SIGNAL_UNREADABLE,
+            f"{one.where}.signal",
+            f"{objective.name} cannot read {one.signal.spec.name}",
+            f"it reads {known}",
+        )
 
 
 def _naming_both(teachers: Sequence[str], one: ResolvedTerm) -> tuple[str, ...]:
@@ -70,15 +78,30 @@ def _reads(one: ResolvedTerm, use: ResolvedUse) -> Iterator[Finding]:
     wanted = " or ".join(sorted(readable))
     if not readable:
         if use.names_a_reading:
-            yield Finding(use.where, f"{name} reads no teacher here, so teacher and signal would change nothing", "remove them")
+            yield Finding(
+                Code.SLOT_TEACHER_UNREAD,
+                use.where,
+                f"{name} reads no teacher here, so teacher and signal would change nothing",
+                "remove them",
+            )
     elif use.reading is None:
         foreign = one.signal is not None and one.signal.spec.name not in readable
         what = (
             f"cannot read {one.signal.spec.name}" if one.signal and foreign else f"reads {wanted} of a teacher, and none is named"
         )
-        yield Finding(use.where, f"{name} {what}", f"it reads {wanted}: name a teacher and that signal in this slot")
+        yield Finding(
+            Code.SLOT_SIGNAL_MISSING,
+            use.where,
+            f"{name} {what}",
+            f"it reads {wanted}: name a teacher and that signal in this slot",
+        )
     elif use.reading.signal.spec.name not in readable:
-        yield Finding(f"{use.where}.signal", f"{name} cannot read {use.reading.signal.spec.name}", f"it reads {wanted}")
+        yield Finding(
+            Code.SLOT_SIGNAL_UNREADABLE,
+            f"{use.where}.signal",
+            f"{name} cannot read {use.reading.signal.spec.name}",
+            f"it reads {wanted}",
+        )
 
 
 def _one_want_each(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -89,7 +112,7 @@ def _one_want_each(_recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[F
         support = first.get((one.teacher, "support"))
         unsampled = support is not None and not support.needs.sampled and (one.teacher, "sampled") in first
         if replace(earlier.needs, steps=one.needs.steps) != one.needs or unsampled:
-            yield Finding(one.where, f"{one.teacher} is asked for another signal by another term",
+            yield Finding(Code.TWO_WANTS, one.where, f"{one.teacher} is asked for another signal by another term",
                           "list the same model under a second name in teachers")  # fmt: skip
 
 
@@ -99,7 +122,10 @@ def _student_topk_is_logged(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> It
         for reading in one.readings if by_teacher else ():
             if reading.needs.student_topk:
                 yield Finding(
-                    reading.where, "rollouts that a teacher writes carry no top-k of the student", "set student_topk: 0"
+                    Code.NO_TOPK_OF_STUDENT,
+                    reading.where,
+                    "rollouts that a teacher writes carry no top-k of the student",
+                    "set student_topk: 0",
                 )
 
 
@@ -108,11 +134,11 @@ def _answers_are_told(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator
     name = recipe.data.answer_field
     if name is not None and not graded:
         why = "no term reads a grader, so nobody would be told the answers"
-        yield Finding("data.answer_field", why, "remove it", ("data.answer_field=null",))
+        yield Finding(Code.ANSWERS_UNTOLD, "data.answer_field", why, "remove it", ("data.answer_field=null",))
     for one in graded if name is None else ():
         if one.needs.grader in COMPARING:
             why = f"{one.needs.grader} compares with the right answer, and the data has none"
-            yield Finding(one.where, why, "name the key of the answers in data.answer_field")
+            yield Finding(Code.NO_ANSWERS, one.where, why, "name the key of the answers in data.answer_field")
 
 
 def _groups_are_compared(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Iterator[Finding]:
@@ -122,7 +148,7 @@ def _groups_are_compared(recipe: Recipe, terms: Sequence[ResolvedTerm]) -> Itera
             if alone and reading.needs.grader in GROUPING:
                 why = f"{reading.needs.grader} compares the rollouts of a prompt, and {alone[0]} draws one"
                 field = f"sources.{alone[0]}.samples_per_prompt"
-                yield Finding(reading.where, why, f"set {field}: 2 or more", (f"{field}=4",))
+                yield Finding(Code.JUDGE_NEEDS_GROUP, reading.where, why, f"set {field}: 2 or more", (f"{field}=4",))
 
 
 TERM_RULES: tuple[TermRule, ...] = (_objective_reads, _uses_read)

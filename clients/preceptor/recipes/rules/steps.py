@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from preceptor.recipes.ops.reward import WHOLE
 from preceptor.recipes.resolve import Reading, ResolvedTerm
+from preceptor.recipes.rules.codes import Code
 from preceptor.recipes.rules.finding import Finding, TermRule
 
 STEPWISE, STEPS = "verbal", "steps"
@@ -17,10 +18,10 @@ def _steps_are_told(terms: Sequence[ResolvedTerm], _teachers: Sequence[str]) -> 
         grader = reading.needs.grader
         if grader in WHOLE:
             why = f"{grader} judges the whole rollout and tells no steps apart"
-            yield Finding(reading.where, why, "name a grader that does, chunks or verbal, or read reward")
+            yield Finding(Code.NO_STEPS, reading.where, why, "name a grader that does, chunks or verbal, or read reward")
         elif grader == STEPWISE and not _tells(reading):
             why = f"{STEPWISE} scores no steps unless it is told what they are"
-            yield Finding(reading.where, why, f"set parameters: {{{STEPS}: words}}")
+            yield Finding(Code.STEPS_UNSET, reading.where, why, f"set parameters: {{{STEPS}: words}}")
 
 
 def _tells(reading: Reading) -> bool:

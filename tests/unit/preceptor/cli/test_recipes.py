@@ -69,7 +69,11 @@ def test_lint_says_everything_and_the_way_out_compiles(capsys: Out) -> None:
     assert capsys.readouterr().out == "tiny-k1: nothing found\n"
     assert run(["recipes", "lint", K1, "terms.0.advantage=null", "--json"]) == 2
     (found,) = json.loads(capsys.readouterr().out)
-    assert (found["verdict"], found["field"]) == ("refused", "terms[0].advantage")
+    assert (found["verdict"], found["code"], found["field"]) == ("refused", "no-advantage", "terms[0].advantage")
+    assert run(["recipes", "lint", K1, "terms.0.advantage=null"]) == 2
+    assert "no-advantage" in capsys.readouterr().out
+    assert run(["learn", K1, "terms.0.advantage=null", "--estimate"]) == 2
+    assert "[no-advantage]" in capsys.readouterr().err
     fix = found["way out"].partition("try ")[2].split()
     assert run(["recipes", "lint", K1, "terms.0.advantage=null", *fix]) == 0
 
