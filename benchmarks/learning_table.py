@@ -90,6 +90,7 @@ lengths (`lightning`, which publishes its weights once, at the end, does so afte
 it starts is served under that name. A short run says how fast a recipe learns from here as much as how far; a reward that is
 rarely given has little to give in so few steps. The pair knows one kind of prompt, so a copy of the student that reads
 another one (their views do) has nothing useful to say: those rows show the machinery at work, not what the methods are worth.
+[A student that can read views](self-teaching.md) does learn from its copies in them; only `opsdc` is not shown there.
 
 "scores permuted" ({controls} seed of each) deals the teacher's rows or rewards to other places of the same batch: whatever
 such a run learns, it does not learn from the teacher's scores. What a teacher does while rollouts are drawn stays: it still

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.learning_table import STEPS
 from benchmarks.pair_table import ROOT, environment
-from benchmarks.self_teaching_table import RECIPES, STEPS, ReaderPair, asked_for
+from benchmarks.self_teaching_table import RECIPES, ReaderPair, asked_for
 from preceptor.compare import entries_of
 from preceptor.demo.pair import STUDENT_NAME
 from preceptor.recipes import load_recipe
