@@ -346,8 +346,9 @@ class TeacherService:
 
     async def grade(self, request: teacher_pb2.GradeRequest, call: Call) -> teacher_pb2.GradeReply:
         """One verdict or error for each item, in order."""
+        job = call.identity.job_for(request.job)  # before anything is said of teachers
         court = self._court(self.find_judge(request.teacher.teacher))
-        asker = self._asker(court, call, request.job)
+        asker = self._asker(court, call, job)
         results = await court.grade(request, asker)
         self.accounts.count(asker.flow, {Counter.REQUESTS: 1})
         return teacher_pb2.GradeReply(results=results)
@@ -355,7 +356,7 @@ class TeacherService:
     async def converse(self, judge: Judge, messages: Sequence[Message], max_tokens: int | None, call: Call) -> ChatReply:
         """A judge's answer to a conversation, accounted to the caller as one judged item."""
         court = self._court(judge)
-        asker = self._asker(court, call, "")
+        asker = self._asker(court, call, call.identity.job_for(""))
         async with court.session(asker, 1):
             reply = await judge.converse(messages, max_tokens, Payer(asker.flow.tenant, asker.flow.job))
         self.accounts.count(asker.flow, {Counter.REQUESTS: 1})
@@ -368,7 +369,7 @@ class TeacherService:
     def _asker(self, court: Court, call: Call, job: str) -> Asker:
         identity = call.identity
         name, band = court.judge.spec.name, identity.terms.band_for(0)
-        return Asker(FlowKey(name, identity.tenant, identity.job_for(job), band), identity.terms, call.deadline)
+        return Asker(FlowKey(name, identity.tenant, job, band), identity.terms, call.deadline)
 
     def flow(self, teacher: Teacher, identity: Identity, job: str, band: int) -> FlowKey:
         """Whose work a request is, in the band that the caller's key allows."""
