@@ -58,7 +58,9 @@ class Turns:
     def _let_in(self) -> None:
         while self._free > 0 and (batch := self._scheduler.next_batch(_now_s(), budget_tokens=self._free, max_tasks=1)):
             self._free -= batch.batch_tokens
-            self._gates[batch.tasks[0].task_id].set_result(None)
+            gate = self._gates[batch.tasks[0].task_id]
+            if not gate.done():  # else it has just given up, and leaves as soon as it runs
+                gate.set_result(None)
         for dropped in self._scheduler.take_dropped():
             gate = self._gates.get(dropped.task.task_id)  # None: it has given up by itself
             if gate is not None and not gate.done():

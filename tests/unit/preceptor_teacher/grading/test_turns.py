@@ -69,6 +69,25 @@ async def test_who_gives_up_or_fails_gives_its_place_to_the_next():
     assert await served(turns, [(B, 1.0)], texts=2) == [B]
 
 
+async def test_who_gives_up_as_another_one_leaves_costs_neither_that_one_nor_the_next():
+    turns, leave = Turns(1, QueueLimits()), asyncio.Event()
+
+    async def first() -> str:
+        async with turns.turn(A, 2, 1.0):
+            await leave.wait()
+        return "verdict"
+
+    leaving = asyncio.create_task(first())
+    await asyncio.sleep(0)
+    gone, following = (asyncio.create_task(served(turns, [(B, 1.0)], texts=2)) for _ in range(2))
+    await asyncio.sleep(0.001)
+    leave.set()
+    await asyncio.sleep(0)  # the first one runs next, and the second has not heard yet that it is cancelled
+    gone.cancel()
+    found = await asyncio.wait_for(asyncio.gather(leaving, gone, following, return_exceptions=True), 5)
+    assert (found[0], type(found[1]), found[2]) == ("verdict", asyncio.CancelledError, [B])
+
+
 async def test_a_deadline_that_passes_in_the_queue_and_a_full_queue_are_told():
     turns = Turns(1, QueueLimits(flow_tasks=1))
     until_s = asyncio.get_running_loop().time() + 0.01
