@@ -102,7 +102,7 @@ class CompiledRecipe:
             optimizer=recipe.optimizer,
             training=recipe.training,
             copies=copies,
-            look_back_steps=recipe.schedule.look_back_steps,
+            look_back_steps=_look_back_steps(recipe),
             seed=recipe.schedule.seed,
         ).model_dump_json()
 
@@ -129,6 +129,12 @@ def compile_recipe(recipe: Recipe, rollout_engine: str | None = None) -> Compile
         {name: _teacher_plan(recipe, name, terms) for name in recipe.teachers},
         tuple(biases(recipe, terms)),
     )
+
+
+def _look_back_steps(recipe: Recipe) -> int:
+    """How far behind the newest version the weights lie at most that drew, or teach, what is still open: what is drawn now may be
+    trained so many steps later, and was drawn by the last version before."""
+    return recipe.schedule.ahead + recipe.schedule.publish_every_steps - 1
 
 
 def _term_spec(one: ResolvedTerm) -> TermSpec:

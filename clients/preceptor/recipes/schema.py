@@ -294,12 +294,6 @@ class Steps(BaseModel):
         """How many steps drawing may run ahead of training."""
         return self.staleness if self.ahead_steps is None else self.ahead_steps
 
-    @property
-    def look_back_steps(self) -> int:
-        """How far behind the newest version the weights lie at most that drew, or teach, what is still open: what is drawn now
-        may be trained so many steps later, and was drawn by the last version before."""
-        return self.ahead + self.publish_every_steps - 1
-
 
 class Evaluation(BaseModel):
     """Greedy answers to held-out prompts, judged against known answers."""
