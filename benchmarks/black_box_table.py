@@ -14,13 +14,13 @@ from pathlib import Path
 from benchmarks.pair_table import ROOT, PairTable, arguments
 from preceptor.compare import HEADER, Comparison, Outcome, estimate, markdown, rows_of
 from preceptor.demo.pair import STUDENT_NAME, TEACHER_NAME, Pair
-from preceptor.demo.provider import StandInProvider
+from preceptor.demo.provider import JUDGE_NAME, StandInProvider
 from preceptor.learner.waits import beside
 from preceptor.local.supervisor import Supervisor
 from preceptor.recipes import compile_recipe, load_recipe
 from preceptor.recipes.ops.reward import COMPARING
 
-EXACT, TEXT_OF_TEACHER = "grpo", "tiny-sft"
+EXACT, TEXT_OF_TEACHER, CRITIC_NAME = "grpo", "tiny-sft", "tiny-critic"
 STEPS, SEEDS, CONTROL_SEEDS = 40, 3, 3
 OVERRIDES = (
     f"schedule.steps={STEPS}",
@@ -75,7 +75,9 @@ async def measure(table: PairTable, pair: Pair, for_s: float) -> list[Outcome]:
     """The judge is served beside the runs, as a provider would be."""
     provider = StandInProvider(pair.teacher, table.folder / "provider")
     weights = {TEACHER_NAME: {"folder": str(pair.teacher)}, STUDENT_NAME: {"folder": str(pair.student)}}
-    teachers_file = provider.write_teachers_file(weights, PRICE)
+    critic = {"folder": str(pair.student), "state_folder": str(table.folder / "critic"), "writer": JUDGE_NAME}
+    learns = {CRITIC_NAME: {"engine": "discriminator", **critic}}
+    teachers_file = provider.write_teachers_file(weights | learns, PRICE)
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(Supervisor(((provider.child,),)))
         return await beside(supervisor.watch(), table.measure(pair, teachers_file, for_s))
@@ -110,7 +112,8 @@ the pair's tokenizer has no longer ones. `tiny-sft` draws text of the teacher, w
 What to know of a row before reading it. `grpo`: an exact match says nothing where a whole group is right, or wrong, and early on
 most are; a score of the steps does. `sdpo-critique`: the pair's student has never read a sentence, so a copy of it that reads a
 critique knows no more than one that does not: it is not expected to gain here. `rubric-kl` has log-probabilities of a
-second teacher beside its verdicts: what it gains over `ropd` is theirs.
+second teacher beside its verdicts: what it gains over `ropd` is theirs. `gad` has no verdicts of the judge, but its text, and a
+discriminator that starts from the student's own weights; its first ten steps are the discriminator's alone.
 
 Controls that ended above their start: **{learned}**. Seconds are those in which a learner was at work, on a machine that was busy
 with other things: they are not a benchmark. This is a report, not a bar.

@@ -31,6 +31,12 @@ OVERRIDES = (
     "evaluation=null",
 )
 
+LEARNING = "terms.0.signal.params.parameters"
+OWN = {
+    "gad": (f"{LEARNING}.groups_per_update={PROMPTS}", f"{LEARNING}.warmup_updates=0", "sources.rollouts.samples_per_prompt=16")
+}
+"""What else a recipe needs to teach anything in so few steps."""
+
 
 def asks_a_judge(path: Path) -> bool:
     teachers = compile_recipe(load_recipe(path)).teachers.values()
@@ -41,12 +47,13 @@ JUDGED = [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml")) if ask
 
 
 def environ_of(folder: Path, provider: StandIn) -> dict[str, str]:
-    """A judge with a price and a ledger, and teachers with weights for those recipes that have both."""
+    """A judge with a price and a ledger, a discriminator that it writes for, and teachers with weights."""
     ledger = {"price": PRICE, "ledger_folder": str(folder / "ledger")}
     judge = {"engine": "api", "base_url": provider.base_url, "model": "m", "private_hosts": ["127.0.0.1"], **ledger}
     weights = {"tiny-teacher": {"folder": str(BUNDLED_TEACHER)}, "tiny-student": {"folder": str(STUDENT)}}
+    learns = {"engine": "discriminator", "folder": str(STUDENT), "state_folder": str(folder / "critic"), "writer": "tiny-judge"}
     file = folder / "teachers.yaml"
-    file.write_text(yaml.safe_dump({"teachers": {"tiny-judge": judge, **weights}}))
+    file.write_text(yaml.safe_dump({"teachers": {"tiny-judge": judge, "tiny-critic": learns, **weights}}))
     served = {"PRECEPTOR_ROLLOUT_MODEL": f"tiny={STUDENT}", "PRECEPTOR_STUDENT_MODEL": f"tiny={STUDENT}"}
     return served | {"PRECEPTOR_TEACHER_TEACHERS_FILE": str(file)}
 
@@ -54,7 +61,8 @@ def environ_of(folder: Path, provider: StandIn) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JUDGED)
 async def test_a_recipe_learns_from_a_provider_and_spends_what_was_said(tmp_path: Path, name: str) -> None:
-    plan = RunPlan.of(name, "local", compile_recipe(load_recipe(ROOT / "recipes" / f"{name}.yaml", OVERRIDES)))
+    overrides = (*OVERRIDES, *OWN.get(name, ()))
+    plan = RunPlan.of(name, "local", compile_recipe(load_recipe(ROOT / "recipes" / f"{name}.yaml", overrides)))
     async with standing_in(BUNDLED_TEACHER) as provider:
         async with in_this_process(ClientSettings(), tmp_path, environ=environ_of(tmp_path, provider)) as ports:
             await Learner(plan, ports, RunFolder.of(tmp_path, name)).run()
@@ -66,7 +74,7 @@ async def test_a_recipe_learns_from_a_provider_and_spends_what_was_said(tmp_path
     told = {key: sum(step["grading"][key] for step in steps) for key in ("missing", "calls", "cost_usd")}
     booked = CallDatabase(tmp_path / "ledger", 0).spent(Payer("local", name))
     assert (told["missing"], told["calls"], booked.calls) == (0, asked, asked)
-    said = estimate_run(plan, {"tiny-judge": Price(**PRICE)})
+    said = estimate_run(plan, dict.fromkeys(("tiny-judge", "tiny-critic"), Price(**PRICE)))
     (graded,) = said.work.graded
     assert booked.calls in graded.asking.calls
     assert booked.tokens.prompt in graded.asking.prompt_tokens

@@ -19,8 +19,9 @@ AMPLIFIED = {"vopd", "exopd"}
 """Gradients of differences that cancel, which AdamW's steps amplify: after its first step the loop in f32 is further than the bar
 from itself in float64, vopd by 3.9e-4. The first gradient meets the bar like all others; a later one may be twice that rounding
 off, since both programs have it."""
-ELSEWHERE = {"omniopd", "preference-judge"}
-"""omniopd: tests/integration/test_chunk_verification.py; preference-judge has no loop, tests/objectives enumerates its loss."""
+ELSEWHERE = {"gad", "omniopd", "preference-judge"}
+"""omniopd: tests/integration/test_chunk_verification.py; preference-judge and gad have no loop, tests/objectives enumerates
+their loss, and tests/integration/test_gad.py looks at what gad's rewards are."""
 ALWAYS = {"tiny-reverse-kl", "tiny-k1", "sdft"}
 
 

@@ -265,6 +265,7 @@ EXPECTED: dict[str, Expected] = {
     "distillm": lambda here: mean_of_rows(here, lambda row: row.divergence(oracle.skew_reverse(0.1))),
     "eopd": lambda here: mean_of_rows(here, k1) + mean_of_rows(here, where_undecided),
     "exopd": lambda here: mean_of_rows(here, beyond_the_teacher),
+    "gad": lambda here: against_the_group(here, 1e-4, within_a_fifth),
     "gkd": lambda here: sum(
         (0.5 * mean_of_rows(here, lambda row: row.divergence(JSD, student_top=0), writer) for writer in ("tutor", "")),
         torch.zeros(()),

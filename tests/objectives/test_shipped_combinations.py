@@ -30,8 +30,8 @@ from tests.objectives.world import Rollout, World, gradient, loss_of, world
 FILES = {path.stem: path for path in sorted(Path("recipes").glob("*.yaml"))}
 BAR, DRAWS = 1e-5, 20_000
 F32 = 1e-6
-JUDGED = ("grpo", "ovd", "ovd-steps", "preference-judge", "ropd", "tiny-verbal")
-STALE, BOTH = ("grpo", "ovd", "ovd-steps", "ropd"), ("gkd",)
+JUDGED = ("gad", "grpo", "ovd", "ovd-steps", "preference-judge", "ropd", "tiny-verbal")
+STALE, BOTH = ("gad", "grpo", "ovd", "ovd-steps", "ropd"), ("gkd",)
 GROUPED = (*JUDGED, "rubric-kl", "sdpo", "sdpo-critique")
 LONG, WIDE = (3, 3), (7, 2)
 """Tokens of the vocabulary, rows of a response."""

@@ -69,6 +69,7 @@ PARTS: dict[str, Callable[[Values], None]] = {
     "prefix-opd": with_slots(token_weights=[]),
     "confidence-router": with_slots(token_weights=[]),
     "lightning": with_slots(advantage="k1"),
+    "gad": with_slots(advantage="group_relative"),
     "grpo": with_slots(objective="policy_gradient"),
     "ovd": with_slots(advantage="group_relative"),
     "ovd-steps": without_steps,

@@ -106,8 +106,9 @@ class GradeDesk:
     def _item(self, task: TaskOpened, response: Response) -> teacher_pb2.GradeItem:
         number = task.rollout.prompt
         prompt, answer = self._plan.prompts[number], self._plan.answer_to(number)
+        group = f"{task.rollout.step}.{number}"  # a prompt that comes again is another group
         return teacher_pb2.GradeItem(
-            prompt=prompt, response=response.text, reference=answer, group=str(number), unsure_at=response.unsure_at
+            prompt=prompt, response=response.text, reference=answer, group=group, unsure_at=response.unsure_at
         )
 
     def _record(self, task: TaskOpened, model: str, verdict: teacher_pb2.Verdict) -> RowsReceived:

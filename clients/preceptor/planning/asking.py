@@ -159,6 +159,15 @@ def _compared(grading: Grading, subject: Subject) -> Asking:
     return Asking(NOTHING, NOTHING, NOTHING, "equal responses are no question") + asked
 
 
+def _discriminator(grading: Grading, subject: Subject) -> Asking:
+    """Its writer answers each prompt once, as it stands, unless an item's reference is the teacher's text."""
+    if subject.reference_bytes:
+        return Asking(NOTHING, NOTHING, NOTHING, "the references are the teacher's text: nobody is asked")
+    calls = exactly(subject.distinct_prompts)
+    how = "the writer answers each prompt once"
+    return Asking(calls, calls * tokens_of_bytes(subject.prompt_bytes), calls * Range(1, REPLY_TOKENS), how)
+
+
 def _of_each_response(grading: Grading, subject: Subject, written: Range) -> Asking:
     texts = exactly(subject.prompt_bytes + subject.reference_bytes) + subject.response_bytes + _guidance(grading)
     return Asking(NOTHING, NOTHING, NOTHING, "equal responses are judged once") + _asked(
@@ -195,5 +204,6 @@ ASKING: dict[str, Callable[[Grading, Subject], Asking]] = {
     "verbal": _verbal,
     **dict.fromkeys(GROUPING, _compared),
     "contrast": _contrast,
+    "discriminator": _discriminator,
 }
 """Grader -> what it asks. One that asks otherwise than these has its function here."""

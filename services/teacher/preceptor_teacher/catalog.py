@@ -16,6 +16,11 @@ teachers:
     base_url: https://provider.example/v1
     model: their-name-of-it
     api_key_env: PROVIDER_KEY
+  critic:
+    engine: discriminator        # grades text, and learns meanwhile; see `preceptor_teacher.discriminator.options`
+    folder: models/small
+    state_folder: critic
+    writer: judge
   far:
     engine: echo                 # scores at another server; see `preceptor_teacher.engines.echo.options`
     folder: models/their-tokenizer
@@ -44,12 +49,16 @@ from preceptor_serving.models.hub import folder_of, is_hub_id, parse_hub_id
 from preceptor_teacher.api import read_api_options
 from preceptor_teacher.checks import ENGINE as CHECK_ENGINE
 from preceptor_teacher.checks import CheckSpec
+from preceptor_teacher.discriminator.options import read_discriminator_options
+from preceptor_teacher.discriminator.served import DiscriminatorSpec
+from preceptor_teacher.graders.protocol import DISCRIMINATOR
 from preceptor_teacher.judges import ENGINE as API_ENGINE
 from preceptor_teacher.judges import JudgeSpec
 from preceptor_teacher.options import check_keys
 from preceptor_teacher.placing import UNPLACED, Placement, check_gpus, take_placement
 
 DEFAULT_ENGINE = "hf"
+GRADING_ENGINES = (API_ENGINE, CHECK_ENGINE, DISCRIMINATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,9 @@ class TeacherSpec:
         return self.engine.name
 
 
-Entry = TeacherSpec | JudgeSpec | CheckSpec
-"""One entry of the file: a model that scores here, a provider that judges elsewhere, or rules that check."""
+GradingEntry = JudgeSpec | CheckSpec | DiscriminatorSpec
+Entry = TeacherSpec | GradingEntry
+"""One entry of the file: a model that scores here, a provider that judges elsewhere, rules that check, a model that learns to."""
 
 
 def teachers_of(settings: TeacherSettings) -> tuple[Entry, ...]:
@@ -113,8 +123,22 @@ def read_teachers(path: Path, *, root: Path | None = None) -> tuple[Entry, ...]:
     folder, here = root or path.parent, root is None
     specs = tuple(_from_entry(str(name), entry, folder, here=here) for name, entry in entries.items())
     check_names(specs)
+    _check_writers(specs)
     check_gpus({spec.name: spec.placement for spec in specs if isinstance(spec, TeacherSpec)})
     return specs
+
+
+def _check_writers(specs: Sequence[Entry]) -> None:
+    """Whoever writes for a discriminator is a teacher behind an API, by its name or an alias."""
+    writers = [name for spec in specs if isinstance(spec, JudgeSpec) for name in (spec.name, *spec.aliases)]
+    for spec in specs:
+        if isinstance(spec, DiscriminatorSpec) and spec.options.writer not in (None, *writers):
+            raise ConfigurationError(
+                f"the file has no teacher behind an API of the name {spec.options.writer!r}",
+                field=f"teachers.{spec.name}.writer",
+                value=spec.options.writer,
+                hint=did_you_mean(str(spec.options.writer), writers),
+            )
 
 
 def _chosen(specs: Sequence[Entry], settings: TeacherSettings) -> tuple[Entry, ...]:
@@ -148,12 +172,12 @@ def _from_entry(name: str, entry: object, root: Path, *, here: bool) -> Entry:
         raise ConfigurationError(f"teacher {name} has no settings", field=f"teachers.{name}", limit="a mapping")
     options: dict[str, Any] = {str(key): value for key, value in entry.items()}
     engine, aliases = options.pop("engine", DEFAULT_ENGINE), options.pop("aliases", ())
-    if engine not in (API_ENGINE, CHECK_ENGINE, *ENGINES):
+    if engine not in (*GRADING_ENGINES, *ENGINES):
         raise ConfigurationError(
             f"there is no engine {engine!r}",
             field=f"teachers.{name}.engine",
             value=engine,
-            hint=did_you_mean(str(engine), (API_ENGINE, CHECK_ENGINE, *ENGINES)),
+            hint=did_you_mean(str(engine), (*GRADING_ENGINES, *ENGINES)),
         )
     if not isinstance(aliases, list | tuple):
         raise ConfigurationError("aliases are a list", field=f"teachers.{name}.aliases", value=aliases)
@@ -162,6 +186,8 @@ def _from_entry(name: str, entry: object, root: Path, *, here: bool) -> Entry:
         return JudgeSpec(name, read_api_options(name, options, root), others)
     if engine == CHECK_ENGINE:
         return _checking(name, options, others)
+    if engine == DISCRIMINATOR:
+        return DiscriminatorSpec(name, read_discriminator_options(name, options, root), others)
     placement = take_placement(name, engine, options)
     check_keys(name, engine, {key: value for key, value in options.items() if key != "hub"})
     return TeacherSpec(EngineSpec(name, engine, {"name": name, **_located(name, options, root, here=here)}), others, placement)

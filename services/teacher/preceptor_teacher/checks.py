@@ -8,11 +8,12 @@ from preceptor.types import Capabilities, ModelInfo, ModelRef, Receipt, TimeSpli
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_teacher.api import Payer
 from preceptor_teacher.graders import Means, build_grader, names_of_graders
+from preceptor_teacher.graders.protocol import CHECK
 from preceptor_teacher.graders.watching import Judgements
 from preceptor_teacher.grading import graded
 from preceptor_teacher.mathematics import MathProcess
 
-ENGINE = "check"
+ENGINE = CHECK
 TEXTS_AT_ONCE = 16  # rules take no time; what takes some goes to one process, one after the other
 
 
@@ -38,7 +39,7 @@ class Checker:
     @property
     def info(self) -> ModelInfo:
         """It has neither weights nor a tokenizer, so their digests are empty."""
-        can = Capabilities(judge=True, graders=names_of_graders(asking=False))
+        can = Capabilities(judge=True, graders=names_of_graders(ENGINE))
         return ModelInfo(ModelRef(self.spec.name), b"", b"", 0, 0, "", ENGINE, "", "", can, aliases=self.spec.aliases)
 
     async def start(self) -> None:
@@ -46,9 +47,8 @@ class Checker:
 
     async def grade(self, request: teacher_pb2.GradeRequest, payer: Payer) -> list[teacher_pb2.GradeResult]:
         """See `GradingTeacher.grade`. Nobody is paid."""
-        return await graded(
-            build_grader(request.spec, Means(mathematics=self._mathematics, watch=self.judgements)), request, self._receipt
-        )
+        means = Means(mathematics=self._mathematics, watch=self.judgements, engine=ENGINE)
+        return await graded(build_grader(request.spec, means), request, self._receipt)
 
     async def close(self) -> None:
         await self._mathematics.close()

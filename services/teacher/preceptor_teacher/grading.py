@@ -32,7 +32,7 @@ class GradingSpec(Protocol):
 
 
 class GradingTeacher(Protocol):
-    """A judge behind an API, or a teacher that checks."""
+    """A judge behind an API, a teacher that checks, or a discriminator."""
 
     @property
     def spec(self) -> GradingSpec: ...

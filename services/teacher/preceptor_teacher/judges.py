@@ -18,11 +18,12 @@ from preceptor_teacher.api import ApiOptions, ChatClient, ChatReply, Message, Pa
 from preceptor_teacher.api.probing import Found
 from preceptor_teacher.graders import Means, build_grader, names_of_graders, names_of_stepping_graders
 from preceptor_teacher.graders.anomalies import Anomalies
+from preceptor_teacher.graders.protocol import JUDGE
 from preceptor_teacher.graders.watching import Judgements
 from preceptor_teacher.grading import GradingTeacher, graded
 
 log = get_logger("preceptor.judges")
-ENGINE = "api"
+ENGINE = JUDGE
 TEMPERATURE_UNSAID = 1.0  # what providers take where none is sent
 
 
@@ -66,7 +67,7 @@ class Judge:
         can = Capabilities(
             judge=True,
             generate=True,
-            graders=names_of_graders(asking=True),
+            graders=names_of_graders(ENGINE),
             stepping_graders=names_of_stepping_graders(),
             structured_output=declared and (found is None or found.structured_output),
             own_logprobs=found is not None and found.top_logprobs is not None,

@@ -28,7 +28,7 @@ def check_keys(name: str, engine: str, options: Mapping[str, object]) -> None:
             f"the {engine} engine is no teacher",
             field=f"teachers.{name}.engine",
             value=engine,
-            limit=" | ".join([*OPTIONS, "api", "check"]),
+            limit=" | ".join([*OPTIONS, "api", "check", "discriminator"]),
         )
     known, refused = known_keys(engine), refused_keys(engine)
     for key in options:

@@ -36,8 +36,9 @@ from preceptor_teacher.api.meters import ProviderCollector
 from preceptor_teacher.billing import count_calls, counts_of, paid_for
 from preceptor_teacher.boundary import Bounds, check_count, check_pair, check_replies, read_item, reply_bytes
 from preceptor_teacher.cache import ScoreCache, front_of, open_cache, watch_cache
-from preceptor_teacher.catalog import Entry, TeacherSpec, teachers_of
+from preceptor_teacher.catalog import Entry, GradingEntry, TeacherSpec, teachers_of
 from preceptor_teacher.checks import Checker, CheckSpec
+from preceptor_teacher.discriminator.served import Discriminator, DiscriminatorCollector
 from preceptor_teacher.draining import Draining
 from preceptor_teacher.grading import GradingTeacher, judge_of, names_of
 from preceptor_teacher.judges import Judge, JudgementCollector, JudgeSpec
@@ -144,9 +145,10 @@ class TeacherService:
         draining = self._open_desk([spec.name for spec in entries], context)
         context.meters.registry.register(ProviderCollector(self._clients))
         context.meters.registry.register(JudgementCollector(self._judges))
+        context.meters.registry.register(DiscriminatorCollector(self._judges))
         for spec in entries:
             context.lifecycle.loading(f"loading teacher {spec.name}")
-            if isinstance(spec, JudgeSpec | CheckSpec):
+            if not isinstance(spec, TeacherSpec):
                 await self._open_judge(spec, context)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
@@ -168,16 +170,18 @@ class TeacherService:
         self._desk.start()
         return draining
 
-    async def _open_judge(self, spec: JudgeSpec | CheckSpec, context: ServiceContext) -> None:
+    async def _open_judge(self, spec: GradingEntry, context: ServiceContext) -> None:
         """A provider is asked nothing before there is something to judge, unless it is to be probed. Readiness tells of it."""
-        judge = Checker(spec) if isinstance(spec, CheckSpec) else self._judge(spec)
+        judge = self._grading(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
         clocks = self._open_clocks(spec.name, context)
         self._courts[spec.name] = Court(judge, self.accounts, self._limits, self._bounds, clocks)
         await judge.start()
 
-    def _judge(self, spec: JudgeSpec) -> Judge:
+    def _grading(self, spec: GradingEntry) -> GradingTeacher:
+        if not isinstance(spec, JudgeSpec):
+            return Checker(spec) if isinstance(spec, CheckSpec) else Discriminator(spec, self.find_judge)
         judge = Judge(spec, self.accounts.desk, lambda payer, spent: count_calls(self.accounts, spec.name, payer, spent))
         self._clients[spec.name] = judge.client
         return judge

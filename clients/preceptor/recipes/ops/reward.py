@@ -11,7 +11,7 @@ COMPARING = ("exact", "math_verify")
 """Graders that compare with the right answer by a rule: they need it, and ask and pay nobody."""
 
 RUBRIC = "rubric"
-GROUPING = ("best_of_n", "contrast", "pairwise")
+GROUPING = ("best_of_n", "contrast", "discriminator", "pairwise")
 """Graders that hold the rollouts of one prompt against each other: they need two, and are asked for the whole group."""
 WHOLE = (*COMPARING, RUBRIC, *GROUPING, "critique")
 """Graders that say nothing of the steps of a response; of one by an unknown name its teacher does at the handshake."""

@@ -95,7 +95,10 @@ def find(service: TeacherService, name: str) -> Judge:
         ) from error
     if not isinstance(judge, Judge):
         raise Unsupported(
-            f"teacher {name} checks by rules; it does not chat", field="model", value=name, limit="a teacher behind an API"
+            f"teacher {name} does not chat",
+            field="model",
+            value=name,
+            limit="a teacher behind an API",
         )
     return judge
 

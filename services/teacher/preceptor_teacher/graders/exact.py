@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from preceptor.recipes import is_match
 from preceptor.types import GradeItem, Validity, Verdict
-from preceptor_teacher.graders.protocol import Grader, GraderSpec, Means
+from preceptor_teacher.graders.protocol import CHECK, Grader, GraderSpec, Means
 from preceptor_teacher.graders.references import reference_of
 
 
@@ -37,4 +37,4 @@ def _build(params: ExactParams, means: Means) -> Grader:
     return Exact(params)
 
 
-SPEC = GraderSpec("exact", "1 where the response ends with the reference, else 0", ExactParams, _build, asks=False)
+SPEC = GraderSpec("exact", "1 where the response ends with the reference, else 0", ExactParams, _build, CHECK)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from preceptor.types import GradeItem, Validity, Verdict
-from preceptor_teacher.graders.protocol import Grader, GraderSpec, Means
+from preceptor_teacher.graders.protocol import CHECK, Grader, GraderSpec, Means
 from preceptor_teacher.graders.references import reference_of
 from preceptor_teacher.mathematics import MathProcess
 
@@ -40,4 +40,4 @@ def _build(params: MathVerifyParams, means: Means) -> Grader:
     return MathVerify(params, means.mathematics)
 
 
-SPEC = GraderSpec("math_verify", "1 where the last answer equals the reference, else 0", MathVerifyParams, _build, asks=False)
+SPEC = GraderSpec("math_verify", "1 where the last answer equals the reference, else 0", MathVerifyParams, _build, CHECK)

@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from preceptor.types import GradeItem, Verdict
 from preceptor_teacher.api.messages import ChatReply, Embedded, Message
+from preceptor_teacher.discriminator.groups import Answer, AskedGroup
+from preceptor_teacher.discriminator.params import DiscriminatorParams
 from preceptor_teacher.graders.watching import Watch, unwatched
 from preceptor_teacher.mathematics import MathProcess
 
@@ -24,6 +26,16 @@ class Embed(Protocol):
     """A text as a vector of the provider."""
 
     async def __call__(self, text: str) -> Embedded: ...
+
+
+JUDGE, CHECK, DISCRIMINATOR = "api", "check", "discriminator"
+"""Engines of teachers that grade."""
+
+
+class TellApart(Protocol):
+    """A group and the teacher's text to the scores of a discriminator, which may learn from them afterwards."""
+
+    async def __call__(self, group: AskedGroup, params: DiscriminatorParams) -> Answer: ...
 
 
 class Grader(Protocol):
@@ -46,10 +58,10 @@ class GroupGrader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a served grader may use: a judge has the first two, a teacher that checks the last."""
+    """What a served grader may use. The engine says who serves it, and which of the others there are."""
 
     ask: Ask | None = None
-    """Puts a question to the judge."""
+    """Puts a question to the judge, or a prompt to a discriminator's writer."""
 
     secret: bytes | None = field(default=None, repr=False)
     """Makes the same item the same question to the letter; without one its marks are drawn afresh."""
@@ -59,6 +71,8 @@ class Means:
 
     mathematics: MathProcess | None = None
     watch: Watch = unwatched
+    engine: str = JUDGE
+    tell_apart: TellApart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +83,5 @@ class GraderSpec:
     summary: str
     params: type[BaseModel]
     build: Callable[[Any, Means], Grader | GroupGrader]
-    asks: bool = True
+    engine: str = JUDGE
     steps: bool = False  # whether it can tell the steps of a response apart

@@ -10,17 +10,28 @@ from pydantic import ValidationError
 from preceptor.errors import InvalidArgument, NotFound, Unsupported
 from preceptor.suggest import did_you_mean
 from preceptor_proto.v1 import teacher_pb2
-from preceptor_teacher.graders import best_of_n, chunks, contrast, critique, exact, math_verify, pairwise, rubric, verbal
+from preceptor_teacher.graders import (
+    best_of_n,
+    chunks,
+    contrast,
+    critique,
+    discriminator,
+    exact,
+    math_verify,
+    pairwise,
+    rubric,
+    verbal,
+)
 from preceptor_teacher.graders.protocol import Grader, GraderSpec, GroupGrader, Means
 
-_MODULES = (best_of_n, chunks, contrast, critique, exact, math_verify, pairwise, rubric, verbal)
+_MODULES = (best_of_n, chunks, contrast, critique, discriminator, exact, math_verify, pairwise, rubric, verbal)
 GRADERS: dict[str, GraderSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 """Grader name -> spec. To add a grader, write a module in this folder with a `SPEC`, and name it above."""
 
 
-def names_of_graders(*, asking: bool) -> tuple[str, ...]:
-    """Those that ask a judge, or those that ask nobody."""
-    return tuple(name for name, spec in GRADERS.items() if spec.asks is asking)
+def names_of_graders(engine: str) -> tuple[str, ...]:
+    """Those that teachers with this engine serve."""
+    return tuple(name for name, spec in GRADERS.items() if spec.engine == engine)
 
 
 def names_of_stepping_graders() -> tuple[str, ...]:
@@ -34,14 +45,13 @@ def build_grader(request: teacher_pb2.GradeSpec, means: Means) -> Grader | Group
     if spec is None:
         hint = did_you_mean(request.grader, GRADERS)
         raise NotFound(f"there is no grader {request.grader!r}", field="spec.grader", value=request.grader, hint=hint)
-    has_judge = means.ask is not None
-    if spec.asks is not has_judge:
+    if spec.engine != means.engine:
         raise Unsupported(
-            f"grader {spec.name} needs a judge" if spec.asks else f"grader {spec.name} asks nobody, and this teacher is a judge",
+            f"grader {spec.name} belongs to teachers with engine {spec.engine}, and this one has engine {means.engine}",
             field="spec.grader",
             value=spec.name,
-            limit=" | ".join(names_of_graders(asking=has_judge)),
-            hint=f"give it to a teacher with engine: {'api' if spec.asks else 'check'}",
+            limit=" | ".join(names_of_graders(means.engine)),
+            hint=f"give it to a teacher with engine: {spec.engine}",
         )
     return spec.build(_params(spec, request), means)
 

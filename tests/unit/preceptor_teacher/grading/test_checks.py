@@ -19,6 +19,7 @@ from preceptor_teacher.catalog import read_teachers
 from preceptor_teacher.graders import names_of_graders
 from preceptor_teacher.graders.exact import Exact, ExactParams
 from preceptor_teacher.graders.math_verify import MathVerify, MathVerifyParams
+from preceptor_teacher.graders.protocol import CHECK
 from preceptor_teacher.mathematics import Answer, MathProcess
 from preceptor_teacher.service import TeacherService
 
@@ -73,7 +74,7 @@ async def test_a_reference_that_is_no_mathematics_gives_no_verdict() -> None:
 
 
 def test_recipes_know_which_graders_ask_nobody() -> None:
-    assert set(COMPARING) == set(names_of_graders(asking=False))
+    assert set(COMPARING) == set(names_of_graders(CHECK))
 
 
 async def test_a_teacher_that_checks_serves_without_a_model(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from preceptor_teacher.graders.fence import fenced_texts
 from preceptor_teacher.graders.groups import group_of
 from preceptor_teacher.graders.pairwise import inquiry_of as pair_of
 from preceptor_teacher.graders.pairwise import pairs_of
+from preceptor_teacher.graders.protocol import DISCRIMINATOR, JUDGE
 from preceptor_teacher.graders.watching import Judgements
 from preceptor_teacher.grading import graded
 from preceptor_teacher.testing.judging import read_judging
@@ -78,8 +79,8 @@ def _plain(name: str) -> object:
 
 
 def test_recipes_know_which_graders_compare():
-    compared = {name for name in names_of_graders(asking=True) if isinstance(_plain(name), GroupGrader)}
-    assert set(GROUPING) == compared
+    compared = {name for name in names_of_graders(JUDGE) if isinstance(_plain(name), GroupGrader)}
+    assert set(GROUPING) == compared | set(names_of_graders(DISCRIMINATOR))
 
 
 # ---------------------------------------------------------------- pairs
@@ -262,6 +263,6 @@ async def test_no_text_breaks_a_fence_or_decides_a_comparison():
             assert judging is not None
             assert (judging.prompt, judging.number) == (items[0].prompt, question.number)
             assert sorted(judging.several.values()) == sorted((text, "834"))
-        for name in GROUPING:
+        for name in set(GROUPING) - set(names_of_graders(DISCRIMINATOR)):
             verdicts = await made(name, Judge(*[text] * 4), Judgements()).grade_group(items)
             assert [(one.validity, one.reward) for one in verdicts] == [MISSING, MISSING]

@@ -25,8 +25,8 @@ async def process() -> AsyncGenerator[MathProcess]:
 
 
 def pid_of(process: MathProcess) -> int:
-    assert process._child is not None
-    return process._child.pid
+    assert process.pid is not None
+    return process.pid
 
 
 def is_alive(pid: int) -> bool:
