@@ -21,6 +21,7 @@ from preceptor_serving.scheduler.types import CancelResult, FlowKey, QueueLimits
 
 AHEAD = 2
 BY_TEXTS = CostRule(row_cost_tokens=0.0)
+NOTHING = Work(0, 0)
 
 
 class Turns:
@@ -68,9 +69,9 @@ class Turns:
 
     def _leave(self, task: Task) -> None:
         """Had it its turn, it pays; had it not, it is forgotten."""
-        del self._gates[task.task_id]
+        gate = self._gates.pop(task.task_id)
         if self._scheduler.cancel(task.task_id, _now_s()) is CancelResult.RUNNING:
-            self._scheduler.finish(task.task_id, _now_s(), task.work)
+            self._scheduler.finish(task.task_id, _now_s(), NOTHING if gate.cancelled() else task.work)
             self._free += task.work.new_tokens
 
 

@@ -105,3 +105,25 @@ async def test_a_deadline_that_passes_in_the_queue_and_a_full_queue_are_told():
         await asyncio.sleep(0.02)
     with pytest.raises(DeadlineExceeded):
         await waiting
+
+
+async def test_all_who_are_cancelled_at_once_hear_of_that_alone_and_whoever_is_left_has_the_room():
+    """A service that stops cancels its leases together: who leaves first must not stumble over who is about to."""
+    turns, inside = Turns(1, QueueLimits()), asyncio.Event()
+
+    async def ask(flow: FlowKey) -> None:
+        async with turns.turn(flow, 2, 1.0):
+            inside.set()
+            await asyncio.sleep(60)
+
+    first, second, third = [asyncio.create_task(ask(flow)) for flow in (A, B, A)]
+    await inside.wait()
+    inside.clear()
+    first.cancel(), second.cancel()
+    assert [type(one) for one in await asyncio.gather(first, second, return_exceptions=True)] == [asyncio.CancelledError] * 2
+    async with asyncio.timeout(5):
+        await inside.wait()
+    assert turns.start_tag(B) == turns.start_tag(B._replace(tenant="c")), "it paid for a turn that it did not have"
+    third.cancel()
+    await asyncio.gather(third, return_exceptions=True)
+    assert await served(turns, [(B, 1.0)], texts=2) == [B]
