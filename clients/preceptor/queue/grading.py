@@ -13,6 +13,7 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 from preceptor.error_details import error_of
 from preceptor.errors import Cancelled, DeadlineExceeded, PreceptorError
@@ -56,6 +57,7 @@ class _Asked:
 
     task: teacher_pb2.ScoreTask
     reply: asyncio.Future[teacher_pb2.Envelope]
+    opening: asyncio.Task[None]  # nobody's own: who asked first may go, and the others wait for the same
     waiting: int = 0
 
 
@@ -67,6 +69,7 @@ class GradeReader:
     flow: Flow
     _stream: ScoreStream = field(init=False)
     _asked: dict[str, _Asked] = field(init=False, default_factory=dict[str, _Asked])
+    _leaving: set[str] = field(init=False, default_factory=set[str])  # about to be cancelled, though the queue may not say so yet
     _reading: asyncio.Task[None] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -90,9 +93,10 @@ class GradeReader:
 
     async def close(self) -> None:
         """Nobody waits any more: what is open is taken back."""
-        for asked in list(self._asked.values()):
-            await self._take_back(asked)
-            asked.reply.set_exception(Cancelled("the client of the queue was closed"))
+        open_now = list(self._asked.values())
+        for asked in open_now:
+            self._end(asked.task.task_id, Cancelled("the client of the queue was closed"))
+        await asyncio.gather(*map(self._take_back, open_now))
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -111,41 +115,50 @@ class GradeReader:
 
     async def _free_name(self, name: str) -> str:
         """A cancelled task stays cancelled: who asks the same later does so under the next number."""
-        number = 0
-        while (info := await self.queue.task_info(self.flow, f"{name}/{number}")) and info.state is TaskState.CANCELLED:
-            number += 1
-        return f"{name}/{number}"
+        for number in count():
+            task_id = f"{name}/{number}"
+            info = await self.queue.task_info(self.flow, task_id)
+            if task_id not in self._leaving and (info is None or info.state is not TaskState.CANCELLED):
+                return task_id
+        raise AssertionError("numbers do not end")
 
     async def _envelope(self, task: teacher_pb2.ScoreTask) -> teacher_pb2.Envelope:
         """What ended the task. Who asks the same at once waits for the same task; it is taken back when the last of them goes."""
-        asked = self._asked.get(task.task_id)
-        is_new = asked is None
-        if asked is None:
-            asked = self._asked[task.task_id] = _Asked(task, asyncio.get_running_loop().create_future())
+        asked = self._asked.get(task.task_id) or self._begin(task)
         asked.waiting += 1
         try:
-            if is_new:
-                await self._begin(asked)
             return await asyncio.shield(asked.reply)
         finally:
             asked.waiting -= 1
             if not asked.waiting and not asked.reply.done():
                 await self._take_back(asked)
 
-    async def _begin(self, asked: _Asked) -> None:
+    def _begin(self, task: teacher_pb2.ScoreTask) -> _Asked:
+        opening = asyncio.create_task(self._open(task), name="grade-opening")
+        asked = self._asked[task.task_id] = _Asked(task, asyncio.get_running_loop().create_future(), opening)
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read(), name="grade-results")
+        return asked
+
+    async def _open(self, task: teacher_pb2.ScoreTask) -> None:
         try:
-            await self._stream.resume(asked.task, 0)
-        except PreceptorError as error:
-            self._end(asked.task.task_id, error)
+            await self._stream.resume(task, 0)
+        except Exception as error:  # a defect of ours, too: nobody else would tell whoever waits
+            self._end(task.task_id, error)
 
     async def _take_back(self, asked: _Asked) -> None:
         """Its judge stops as soon as it hears of it; where the queue does not answer, the deadline ends it."""
-        self._asked.pop(asked.task.task_id, None)
-        with suppress(PreceptorError, TimeoutError):
-            async with asyncio.timeout(CANCEL_S):
-                await self._stream.cancel(asked.task.task_id)
+        name = asked.task.task_id
+        self._asked.pop(name, None)
+        self._leaving.add(name)
+        try:
+            with suppress(PreceptorError, TimeoutError):
+                async with asyncio.timeout(CANCEL_S):
+                    await asyncio.wait([asked.opening])  # what is cancelled first would be opened after it
+                    await self._stream.cancel(name)
+        finally:
+            asked.opening.cancel()
+            self._leaving.discard(name)
 
     # ------------------------------------------------------------ results
 
@@ -158,7 +171,7 @@ class GradeReader:
                     await self._stream.poke_all()
                     poke_s = loop.time() + REPOKE_S
                 await self._take()
-            except PreceptorError as error:  # of the queue: each caller knows how long it wants to try
+            except Exception as error:  # of the queue: each caller knows how long it wants to try
                 self._stream = ScoreStream(self.queue, self.flow)
                 for name in list(self._asked):
                     self._end(name, error)
@@ -170,11 +183,11 @@ class GradeReader:
         if taken.position != OUT_START:
             await self._stream.acknowledge(taken)
 
-    def _end(self, name: str, outcome: teacher_pb2.Envelope | PreceptorError) -> None:
+    def _end(self, name: str, outcome: teacher_pb2.Envelope | Exception) -> None:
         asked = self._asked.pop(name, None)
         if asked is None or asked.reply.done():
             return
-        if isinstance(outcome, PreceptorError):
+        if isinstance(outcome, Exception):
             asked.reply.set_exception(outcome)
             asked.reply.exception()  # whoever waits is told by it; with nobody left it is no news
         else:

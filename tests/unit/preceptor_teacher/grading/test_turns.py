@@ -119,7 +119,8 @@ async def test_all_who_are_cancelled_at_once_hear_of_that_alone_and_whoever_is_l
     first, second, third = [asyncio.create_task(ask(flow)) for flow in (A, B, A)]
     await inside.wait()
     inside.clear()
-    first.cancel(), second.cancel()
+    first.cancel()
+    second.cancel()
     assert [type(one) for one in await asyncio.gather(first, second, return_exceptions=True)] == [asyncio.CancelledError] * 2
     async with asyncio.timeout(5):
         await inside.wait()
