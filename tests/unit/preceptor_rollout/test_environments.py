@@ -206,11 +206,25 @@ class Moody:
                 return Answer(reward=float("nan"))
             case "too long":
                 return Answer.saying("9" * 50)
+            case "words for a reward":
+                return Answer(reward="good")  # type: ignore[arg-type]
+            case "no list":
+                return Answer(None)  # type: ignore[arg-type]
+            case "no text":
+                return Answer.saying(14)  # type: ignore[arg-type]
+            case "half a character":
+                return Answer.saying("\ud83d")
+            case "a great number":
+                return Answer(reward=10**400)
         return Answer(reward=2.0)
 
 
+# What is of no use to anybody, and what protobuf or a sum would refuse only later.
+ODD = ("words for a reward", "no list", "no text", "half a character", "a great number")
+
+
 async def test_an_environment_that_fails_takes_its_own_rollout_only():
-    moods = ["fine", "raise", "exit", "hang", "no answer", "no number", "too long", "raise at the start", "fine"]
+    moods = ["fine", "raise", "exit", "hang", "no answer", "no number", "too long", "raise at the start", *ODD, "fine"]
     prompts = [Prompt(i, as_ids(prompt_ids("12+30")), task={"do": mood}) for i, mood in enumerate(moods)]
     moody = Moody()
     use = EnvironmentUse("moody", max_turns=2, max_observation_tokens=20)
@@ -230,7 +244,7 @@ async def test_an_environment_that_fails_takes_its_own_rollout_only():
     assert "2 s" in failed["hang"].message
     assert failed["too long"].limit == "<= max_observation_tokens (20)"
     alone = [one for one in outcomes if isinstance(one, Rollout)]
-    assert [one.id.prompt for one in sorted(alone, key=lambda one: one.id.prompt)] == [0, 8]
+    assert [one.id.prompt for one in sorted(alone, key=lambda one: one.id.prompt)] == [0, len(moods) - 1]
     assert {one.reward for one in alone} == {2.0}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from preceptor.errors import DeadlineExceeded, EnvironmentFailed
 from preceptor.hooks import Hooks
@@ -49,12 +49,14 @@ class Player:
 
     async def step(self, state: Any, reply: str, left_s: float) -> Answer:
         """A checked answer."""
-        answer = await self._within(lambda: self._environment.step(state, reply), left_s)
-        if not isinstance(answer, Answer) or not all(isinstance(one, Message) for one in answer.messages):
+        answer: object = await self._within(lambda: self._environment.step(state, reply), left_s)
+        if not isinstance(answer, Answer):
             raise self._failed("what it gave is no Answer", type(answer).__name__)
-        if not math.isfinite(answer.reward):
-            raise self._failed("its reward is no number", answer.reward)
-        return answer
+        if (odd := _odd_messages(answer.messages)) is not None:
+            raise self._failed("its messages are no texts", odd, "a tuple of Message, role and content in Unicode characters")
+        if (reward := _number(answer.reward)) is None:
+            raise self._failed("its reward is no number", type(answer.reward).__name__, "a finite number")
+        return Answer(tuple(answer.messages), reward)
 
     async def observation(self, answer: Answer, last_id: int, eos_ids: tuple[int, ...], left_s: float) -> bytes:
         """The ids, as u32le, that the student reads between its reply and its next one.
@@ -93,6 +95,30 @@ class Player:
         return EnvironmentFailed(
             f"environment {self._use.name}: {why}", field="environment", value=value or self._use.name, limit=limit
         )
+
+
+def _odd_messages(messages: object) -> str | None:
+    """The type of what is no message, or of the part that is no text: foreign code may give anything."""
+    if not isinstance(messages, tuple | list):
+        return type(messages).__name__
+    for one in cast("Sequence[object]", messages):
+        if not isinstance(one, Message):
+            return type(one).__name__
+        for part in cast("tuple[object, ...]", (one.role, one.content)):
+            if not isinstance(part, str):
+                return type(part).__name__
+            if any("\ud800" <= character <= "\udfff" for character in part):
+                return "half of a surrogate pair"
+    return None
+
+
+def _number(value: Any) -> float | None:
+    """None of what is no finite number."""
+    try:
+        number = float(value)
+    except Exception:  # whatever its own conversion raises
+        return None
+    return number if math.isfinite(number) and not isinstance(value, str) else None
 
 
 class Players:

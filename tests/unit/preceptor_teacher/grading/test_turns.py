@@ -80,10 +80,10 @@ async def test_who_gives_up_as_another_one_leaves_costs_neither_that_one_nor_the
     leaving = asyncio.create_task(first())
     await asyncio.sleep(0)
     gone, following = (asyncio.create_task(served(turns, [(B, 1.0)], texts=2)) for _ in range(2))
-    await asyncio.sleep(0.001)
+    for _ in range(5):  # both wait for their turn
+        await asyncio.sleep(0)
     leave.set()
-    await asyncio.sleep(0)  # the first one runs next, and the second has not heard yet that it is cancelled
-    gone.cancel()
+    gone.cancel()  # it hears of it after the first one has left
     found = await asyncio.wait_for(asyncio.gather(leaving, gone, following, return_exceptions=True), 5)
     assert (found[0], type(found[1]), found[2]) == ("verdict", asyncio.CancelledError, [B])
 
