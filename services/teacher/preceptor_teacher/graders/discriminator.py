@@ -55,6 +55,8 @@ class ByDiscriminator:
             raise NoVerdict("the writer refused")
         if reply.finish_reason == "length":
             raise NoVerdict("the writer's text was cut off; see max_reply_tokens")
+        if not reply.text.strip():
+            raise NoVerdict("the writer wrote an empty text")
         return reply.text
 
 

@@ -84,7 +84,7 @@ async def test_while_it_warms_up_every_reward_is_zero_and_its_scores_are_told() 
     assert [one.reward for one in warm] == [3.0, 1.0, 3.0]
 
 
-@pytest.mark.parametrize("said", [reply("no", refused=True), reply("half a", "length")])
+@pytest.mark.parametrize("said", [reply("no", refused=True), reply("half a", "length"), reply(" \n")])
 async def test_without_a_text_of_the_teacher_nothing_is_scored_or_learned(said: ChatReply) -> None:
     scorer = ByLength()
     verdicts = await ByDiscriminator(DiscriminatorParams(), scorer, Writes(said)).grade_group(GROUP)
