@@ -8,7 +8,7 @@ from preceptor.errors import Unavailable
 from preceptor.logs import get_logger
 from preceptor_proto.v1 import teacher_pb2
 from preceptor_serving.lifecycle.state import Lifecycle
-from preceptor_teacher.pool import EnginePool
+from preceptor_serving.scheduler.scheduler import Scheduler
 from preceptor_teacher.worker import QueueWorker
 
 COME_BACK_S = 1.0
@@ -20,14 +20,14 @@ class Draining:
 
     def __init__(self, lifecycle: Lifecycle, names: Collection[str], stop: Callable[[str], None]) -> None:
         self._lifecycle, self._names, self._stop = lifecycle, names, stop
-        self._pools: dict[str, EnginePool] = {}
+        self._waiting: dict[str, Scheduler] = {}
         self._workers: dict[str, QueueWorker] = {}
         self.drained: set[str] = set()
         lifecycle.probe("drain", self._told)
 
-    def watch(self, name: str, pool: EnginePool) -> None:
-        """What finishes the work of a teacher."""
-        self._pools[name] = pool
+    def watch(self, name: str, waiting: Scheduler) -> None:
+        """Where the work of a teacher waits and is counted until it is finished."""
+        self._waiting[name] = waiting
 
     def watch_worker(self, name: str, worker: QueueWorker) -> None:
         """It leases no more while its teacher is drained."""
@@ -72,10 +72,10 @@ class Draining:
     def left(self, names: Iterable[str]) -> teacher_pb2.DrainReply:
         """Who is drained, and what the named ones still have."""
         asked = list(names)
-        pools = [self._pools[name].scheduler for name in asked if name in self._pools]
+        found = [self._waiting[name] for name in asked if name in self._waiting]
         return teacher_pb2.DrainReply(
             draining=sorted(self.drained),
-            tasks=sum(one.waiting_tasks + one.running_tasks for one in pools),
+            tasks=sum(one.waiting_tasks + one.running_tasks for one in found),
             leases=sum(self._workers[name].finishing for name in asked if name in self._workers),
         )
 

@@ -150,6 +150,7 @@ class TeacherService:
             context.lifecycle.loading(f"loading teacher {spec.name}")
             if not isinstance(spec, TeacherSpec):
                 await self._open_judge(spec, context)
+                draining.watch(spec.name, self._courts[spec.name].turns.scheduler)
                 continue
             front = front_of(self._cache, spec.engine) if self._cache is not None else None
             clocks, roots = self._open_clocks(spec.name, context), roots_of(settings.weights_roots)
@@ -157,7 +158,7 @@ class TeacherService:
             self._teachers[spec.name] = Teacher(spec, pool)
             await pool.start()
             self._pools[spec.name] = pool
-            draining.watch(spec.name, pool)
+            draining.watch(spec.name, pool.scheduler)
         if self._queue is not None:
             self._start_workers(self._queue, context, settings)
 

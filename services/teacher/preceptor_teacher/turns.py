@@ -30,13 +30,13 @@ class Turns:
     def __init__(self, texts_at_once: int, limits: QueueLimits, clocks: ClockTable | None = None) -> None:
         self.texts = AHEAD * texts_at_once
         self._free = self.texts
-        self._scheduler = Scheduler(BY_TEXTS, clocks=clocks, limits=limits)
+        self.scheduler = Scheduler(BY_TEXTS, clocks=clocks, limits=limits)
         self._gates: dict[str, asyncio.Future[None]] = {}
         self._numbers = itertools.count()
 
     def start_tag(self, flow: FlowKey) -> float:
         """Where the flow's next request would stand in its band."""
-        return self._scheduler.start_tag(flow)
+        return self.scheduler.start_tag(flow)
 
     @asynccontextmanager
     async def turn(self, flow: FlowKey, texts: int, weight: float, deadline_s: float = math.inf) -> AsyncGenerator[None]:
@@ -46,7 +46,7 @@ class Turns:
         the caller's part to keep it.
         """
         task = Task(f"grade-{next(self._numbers)}", flow, Work(texts, 0), weight, deadline_s)
-        self._scheduler.submit(task, _now_s())
+        self.scheduler.submit(task, _now_s())
         gate = self._gates[task.task_id] = asyncio.get_running_loop().create_future()
         try:
             self._let_in()
@@ -57,12 +57,12 @@ class Turns:
             self._let_in()
 
     def _let_in(self) -> None:
-        while self._free > 0 and (batch := self._scheduler.next_batch(_now_s(), budget_tokens=self._free, max_tasks=1)):
+        while self._free > 0 and (batch := self.scheduler.next_batch(_now_s(), budget_tokens=self._free, max_tasks=1)):
             self._free -= batch.batch_tokens
             gate = self._gates[batch.tasks[0].task_id]
             if not gate.done():  # else it has just given up, and leaves as soon as it runs
                 gate.set_result(None)
-        for dropped in self._scheduler.take_dropped():
+        for dropped in self.scheduler.take_dropped():
             gate = self._gates.get(dropped.task.task_id)  # None: it has given up by itself
             if gate is not None and not gate.done():
                 gate.set_exception(DeadlineExceeded("its turn did not come before the deadline"))
@@ -70,8 +70,8 @@ class Turns:
     def _leave(self, task: Task) -> None:
         """Had it its turn, it pays; had it not, it is forgotten."""
         gate = self._gates.pop(task.task_id)
-        if self._scheduler.cancel(task.task_id, _now_s()) is CancelResult.RUNNING:
-            self._scheduler.finish(task.task_id, _now_s(), NOTHING if gate.cancelled() else task.work)
+        if self.scheduler.cancel(task.task_id, _now_s()) is CancelResult.RUNNING:
+            self.scheduler.finish(task.task_id, _now_s(), NOTHING if gate.cancelled() else task.work)
             self._free += task.work.new_tokens
 
 

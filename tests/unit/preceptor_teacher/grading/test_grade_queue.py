@@ -241,3 +241,16 @@ async def test_neither_a_judge_nor_a_scorer_reads_a_task_of_the_other_or_of_a_la
             await at.queue.reopen(FLOW, later, 0)
         assert (refused.value.field, refused.value.value, refused.value.limit) == ("task.schema", "3", "2")
         assert at.calls == 0
+
+
+async def test_a_drained_judge_says_how_many_requests_at_its_doors_it_still_has():
+    async with rig(faults=FaultPlan({"hang": 1.0}), max_attempts=1) as at:
+        asking = asyncio.create_task(over_grpc(at, [ITEMS[0]], GradeOptions(job=JOB)))
+        await until(lambda: at.calls)
+        async with AsyncTeacherClient(f"127.0.0.1:{at.grpc_port}") as client:
+            assert (await client.drain("judge")).tasks == 1
+            asking.cancel()
+            await asyncio.wait([asking])
+            async with asyncio.timeout(10):
+                while (await client.drain("judge")).tasks:  # noqa: ASYNC110 - nobody says when
+                    await asyncio.sleep(0.01)
