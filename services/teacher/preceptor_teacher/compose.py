@@ -15,6 +15,7 @@ import yaml
 from preceptor.config.settings import GRPC_PORTS, REST_PORTS
 from preceptor.errors import ConfigurationError
 from preceptor_teacher.catalog import Entry, TeacherSpec, read_teachers
+from preceptor_teacher.discriminator.served import DiscriminatorSpec
 from preceptor_teacher.judges import JudgeSpec
 
 GRPC, REST = GRPC_PORTS["teacher"], REST_PORTS["teacher"]
@@ -91,6 +92,12 @@ def _header(file: str) -> str:
 
 def _replicas(specs: Sequence[Entry]) -> Iterator[Replica]:
     for spec in specs:
+        if isinstance(spec, DiscriminatorSpec):
+            raise ConfigurationError(
+                "a discriminator needs its writer in the same service and a folder that it writes: it is not rendered",
+                field=f"teachers.{spec.name}.engine", value="discriminator", limit="engines that serve alone",
+                hint="put it with its writer into a file of its own, for `preceptor serve teacher --teachers-file`",
+            )  # fmt: skip
         count = spec.placement.replicas if isinstance(spec, TeacherSpec) else 1
         yield from (Replica(spec, number, count) for number in range(count))
 

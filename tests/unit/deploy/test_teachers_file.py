@@ -136,6 +136,7 @@ def test_a_model_of_a_hub_comes_from_the_hosts_cache_and_is_not_fetched_here(tmp
         ("teachers: {a: {folder: /data/a}}", "teachers.a.folder"),
         ("teachers: {a: {folder: models/a, replicas: 2}, a-0: {folder: models/b}}", "teachers.a-0"),
         ("teachers: {a: {hub: owner/model@main}}", "teachers.a.hub"),
+        ("teachers: {a: {engine: discriminator, folder: models/a, state_folder: a}}", "teachers.a.engine"),
     ],
 )
 def test_what_a_container_could_not_have_is_refused_by_field(tmp_path, text, field):
