@@ -55,6 +55,10 @@ class Settings(BaseModel):
             raise PydanticCustomError("redis_scheme", "should start with redis://, rediss:// or unix://")
         if ":" in rest.rpartition("@")[0] or "password" in parse_qs(urlsplit(url).query):
             raise PydanticCustomError("redis_secret", "should not carry a password; set redis_password instead")
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            raise PydanticCustomError("redis_port", "should have a port from 0 to 65535") from None
         return url
 
 

@@ -19,7 +19,16 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff, NoBackoff
 
-from preceptor.errors import Corrupt, Exhausted, Internal, PermissionDenied, PreceptorError, Unauthenticated, Unavailable
+from preceptor.errors import (
+    ConfigurationError,
+    Corrupt,
+    Exhausted,
+    Internal,
+    PermissionDenied,
+    PreceptorError,
+    Unauthenticated,
+    Unavailable,
+)
 from preceptor.logs import get_logger
 from preceptor.queue.redis.loading import LuaScript, scripts
 from preceptor.queue.types import Clock
@@ -62,7 +71,13 @@ def open_client(url: str, password: str | None, patience: Patience, *, name: str
         **_no_introduction(),
     }
     make_pool = cast("Callable[..., BlockingConnectionPool]", BlockingConnectionPool.from_url)  # pyright: ignore[reportUnknownMemberType]
-    pool = make_pool(url, max_connections=patience.connections, timeout=patience.total_s, **options)
+    try:
+        pool = make_pool(url, max_connections=patience.connections, timeout=patience.total_s, **options)
+        pool.make_connection()  # reads the options of the URL, and connects nobody
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"no connection can be made of redis_url: {error}", field="redis_url",
+                                 value=redact_text(url.partition("?")[0]),
+                                 hint="redis://HOST:PORT/DATABASE, with options of redis only") from None  # fmt: skip
     return Redis.from_pool(pool)
 
 

@@ -136,6 +136,8 @@ def test_an_unknown_flag_is_refused() -> None:
         ({"PRECEPTOR_TEACHER_DRAIN_GRACE_S": "0"}, "teacher.drain_grace_s", "0"),
         ({"PRECEPTOR_LOG_FORMAT": "xml"}, "log_format", "'auto', 'json' or 'console'"),
         ({"PRECEPTOR_REDIS_URL": "http://h"}, "redis_url", ""),
+        ({"PRECEPTOR_REDIS_URL": "redis://h:port"}, "redis_url", ""),
+        ({"PRECEPTOR_REDIS_URL": "redis://h:99999"}, "redis_url", ""),
         ({"PRECEPTOR_TEACHER_HOST": "0.0.0.0"}, "teacher.host", ""),
     ],
 )

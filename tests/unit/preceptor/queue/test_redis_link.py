@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from preceptor.queue.redis.link import Link, Patience
+from preceptor.errors import ConfigurationError
+from preceptor.queue.redis.link import Link, Patience, open_client
 
 
 async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost() -> None:
@@ -47,3 +48,11 @@ async def test_a_task_that_was_asked_to_end_before_may_still_ask_the_queue_while
     caller.cancel()
     assert await caller == 1
     await link.close()
+
+
+@pytest.mark.parametrize("odd", ["redis://127.0.0.1:1/0?socket_timeout=soon", "redis://127.0.0.1:1/0?no_such_option=1"])
+def test_an_option_that_no_connection_has_is_refused_before_anybody_connects(odd: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_client(odd, "hunter22", Patience())
+    assert (refused.value.field, refused.value.value) == ("redis_url", "redis://127.0.0.1:1/0")
+    assert "hunter22" not in str(refused.value)
