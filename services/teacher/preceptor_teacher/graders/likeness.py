@@ -28,8 +28,15 @@ def shared_runs(one: str, other: str) -> float:
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
     """Of two vectors of one length, neither of them zero; those that point apart are not alike at all."""
-    product = fsum(a * b for a, b in zip(one, other, strict=True))
-    return min(1.0, max(0.0, product / (hypot(*one) * hypot(*other))))
+    mine, theirs = _scaled(one), _scaled(other)
+    product = fsum(a * b for a, b in zip(mine, theirs, strict=True))
+    return min(1.0, max(0.0, product / (hypot(*mine) * hypot(*theirs))))
+
+
+def _scaled(vector: Sequence[float]) -> list[float]:
+    """The same direction, its largest part 1 or -1: products of such parts neither overflow nor vanish together."""
+    largest = max(map(abs, vector))
+    return [part / largest for part in vector]
 
 
 def _runs(text: str) -> Counter[str]:

@@ -89,6 +89,7 @@ BAD: list[tuple[httpx.Response, type[PreceptorError]]] = [
     (reply([1.0, 2.0], [3.0, 4.0]), Unavailable),
     (reply([1.0, float("nan")]), Unavailable),
     (reply([1.0, float("inf")]), Unavailable),
+    (reply([1.0, 10**400]), Unavailable),
     (reply([1.0, None]), Unavailable),
     (reply([1.0, True]), Unavailable),
     (reply([0.0, 0.0]), Unavailable),
@@ -179,3 +180,10 @@ def test_the_cosine_is_held_within_a_share():
     assert cosine([1, 0], [3, 4]) == pytest.approx(0.6)
     assert (cosine([1, 2], [1, 2]), cosine([1, 0], [0, 1]), cosine([1, 1], [-1, -1])) == (pytest.approx(1.0), 0.0, 0.0)
     assert cosine([0.1] * 7, [0.1] * 7) <= 1.0
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 1e308])
+def test_the_cosine_does_not_know_how_long_a_vector_is(scale: float):
+    assert cosine([scale, -scale], [scale, -scale]) == pytest.approx(1.0)
+    assert cosine([scale, -scale], [scale, scale]) == 0.0
+    assert cosine([scale, scale], [1.0, 0.0]) == pytest.approx(0.5**0.5)

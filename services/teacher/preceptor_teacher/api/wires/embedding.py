@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -64,4 +64,5 @@ def _read(dimensions: int, body: Body) -> Parsed:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Also of a whole number, which JSON may have without bounds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
