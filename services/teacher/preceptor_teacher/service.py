@@ -176,8 +176,7 @@ class TeacherService:
         judge = self._grading(spec)
         context.lifecycle.probe(f"judge:{spec.name}", lambda: judge.trouble)
         self._judges.append(judge)
-        clocks = self._open_clocks(spec.name, context)
-        self._courts[spec.name] = Court(judge, self.accounts, self._limits, self._bounds, clocks)
+        self._courts[spec.name] = Court(judge, self.accounts, self._limits, self._bounds, self._open_clocks(spec.name, context))
         await judge.start()
 
     def _grading(self, spec: GradingEntry) -> GradingTeacher:
