@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from preceptor.errors import Conflict, EngineFailed, PreceptorError, TooLarge
+from preceptor.errors import ConfigurationError, Conflict, EngineFailed, PreceptorError, TooLarge
 from preceptor.limits import check_name
 from preceptor_serving.durable import make_folder
 from preceptor_serving.models.folder import folder_sha256
@@ -31,7 +31,7 @@ from preceptor_teacher.discriminator.params import DiscriminatorParams
 from preceptor_teacher.discriminator.scorer import Scorer
 from preceptor_teacher.line_child import error_line
 
-LOCK, LOCK_S, LOOK_S = "lock", 10.0, 0.1
+LOCK, LOCK_S, LOOK_S = ".lock", 10.0, 0.1  # no tenant's folder begins with a dot
 
 
 class Jobs:
@@ -77,8 +77,16 @@ class Jobs:
 
 def owned(folder: Path) -> int:
     """A lock on the folder that ends with this process; waits a little for one that is just ending."""
-    make_folder(folder)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        make_folder(folder)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing can be kept in state_folder: {error.strerror}",
+            field="state_folder",
+            value=str(folder),
+            hint="a folder that this process may write to",
+        ) from None
     until_s = time.monotonic() + LOCK_S
     while True:
         try:

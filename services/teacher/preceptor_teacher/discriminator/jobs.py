@@ -62,7 +62,10 @@ class JobDiscriminator:
         if not path.exists():
             write_file(path, json.dumps(now).encode())
             return
-        began = json.loads(path.read_bytes())
+        try:
+            began = {field: json.loads(path.read_bytes())[field] for field in now}
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"{path} does not say how the job began", field=path.name, value=str(error)) from None
         for field, where in (("params", "spec.parameters_json"), ("base_sha256", "folder")):
             if began[field] != now[field]:
                 raise Conflict(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from preceptor.errors import Conflict, Corrupt
+from preceptor.errors import ConfigurationError, Conflict, Corrupt, InvalidArgument
+from preceptor.limits import check_name
 from preceptor_teacher.discriminator import checkpoints
+from preceptor_teacher.discriminator.child import owned
 from preceptor_teacher.discriminator.groups import Answer, AskedGroup
 from preceptor_teacher.discriminator.jobs import JobDiscriminator, Keeping
 from preceptor_teacher.discriminator.learning import Trainer
@@ -171,3 +174,23 @@ def test_a_checkpoint_of_another_model_is_refused(new_trainer: Callable[[], Trai
     with pytest.raises(Corrupt) as caught:
         trainer.restore({**weights, "more": torch.zeros(1)}, {})
     assert caught.value.value == "more"
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"params": {}}', ""])
+def test_a_job_that_does_not_say_how_it_began_is_refused_by_name(said: str, opened: Opened, tmp_path: Path) -> None:
+    opened()
+    (tmp_path / "job" / "job.json").write_text(said)
+    with pytest.raises(Corrupt) as refused:
+        opened()
+    assert refused.value.field == "job.json"
+
+
+def test_the_lock_of_a_state_folder_takes_no_tenants_name_and_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    os.close(owned(tmp_path / "state"))
+    for name in (path.name for path in (tmp_path / "state").iterdir()):
+        with pytest.raises(InvalidArgument):
+            check_name(name, "tenant")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError) as refused:
+        owned(tmp_path / "file" / "state")
+    assert (refused.value.field, refused.value.value) == ("state_folder", str(tmp_path / "file" / "state"))
