@@ -136,11 +136,12 @@ class Asking:
         whole = teacher_pb2.ScoreReply()
         for start in range(0, len(question.items), ITEMS_PER_CALL):
             items = question.items[start : start + ITEMS_PER_CALL]
-            whole.results.extend((await self._some(items, deadline_s)).results)
+            reply = await self._some(items, deadline_s)
+            self._pin(reply)
+            whole.results.extend(reply.results)
         found, asked = len(whole.results), len(question.items)
         if found != asked:
             raise Corrupt("another number of results than items", field="results", value=found, limit=asked)
-        self._pin(whole)
         return whole
 
     async def _some(self, items: list[teacher_pb2.ScoreItem], deadline_s: float) -> teacher_pb2.ScoreReply:
@@ -160,7 +161,10 @@ class Asking:
             if result.WhichOneof("outcome") == "error":
                 error = error_of(result.error)
                 raise _moved_on() if isinstance(error, VersionGone) else error
-            self._version = self._version or wire.model_ref_from_proto(result.receipt.model)
+            answered = wire.model_ref_from_proto(result.receipt.model)
+            self._version = self._version or answered
+            if answered != self._version:
+                raise _moved_on()
 
 
 def _moved_on() -> PreceptorError:
