@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from preceptor.error_details import error_of
-from preceptor.errors import Cancelled, DeadlineExceeded, PreceptorError
+from preceptor.errors import Cancelled, DeadlineExceeded, PreceptorError, TooLarge
 from preceptor.limits import check
 from preceptor.queue.envelopes import SCHEMA_OF_TEXTS
 from preceptor.queue.keys import Flow
@@ -25,6 +25,7 @@ from preceptor.queue.protocol import Queue
 from preceptor.queue.types import OUT_START, TaskState
 from preceptor_proto.v1 import teacher_pb2
 
+MOST_BYTES = 64 << 20  # of a request: a door's default, and far below what a server takes as one value
 READ_S = 1.0
 CANCEL_S = 2.0
 DEADLINE = "deadline_unix_ms"
@@ -42,6 +43,14 @@ class GradeQueue:
     async def grade(self, request: teacher_pb2.GradeRequest, *, deadline_s: float | None = None) -> teacher_pb2.GradeReply:
         """One verdict or error for each item, in order; what is wrong with the whole request is raised, as at any door."""
         check(request)
+        if (size := request.ByteSize()) > MOST_BYTES:
+            raise TooLarge(
+                f"the request has {size} bytes",
+                field="items",
+                value=f"{size} bytes",
+                limit=f"<= {MOST_BYTES} bytes",
+                hint="ask for fewer texts at once",
+            )
         flow = Flow(request.teacher.teacher, self._tenant, request.job or self._own_job)
         reader = self._readers.setdefault(flow, GradeReader(self._queue, flow))
         return await reader.ask(request, self._deadline_s if deadline_s is None else deadline_s)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from preceptor.client.grading import GradeOptions, grade_request
-from preceptor.errors import Cancelled
+from preceptor.errors import Cancelled, TooLarge
 from preceptor.queue import Flow, GradeQueue, MemoryQueue, TaskInfo, TaskState, Then
 from preceptor.queue.grading import name_of
 from preceptor.types import GradeItem, ModelRef
@@ -122,3 +122,17 @@ async def test_what_is_taken_back_before_it_is_open_does_not_stay_open():
             await only
         info = await queue.task_info(FLOW, f"{name_of(request())}/0")
         assert info is None or info.state is TaskState.CANCELLED
+
+
+async def test_a_request_that_no_server_takes_as_one_value_is_refused_before_it_is_opened_and_others_go_on():
+    queue = MemoryQueue()
+    async with asking(queue) as door:
+        large = grade_request("judge", [GradeItem("p", "r" * (1 << 20))] * 65, GradeOptions(job=JOB))
+        with pytest.raises(TooLarge) as refused:
+            await door.grade(large)
+        assert (refused.value.field, refused.value.limit) == ("items", f"<= {64 << 20} bytes")
+        assert await queue.task_info(FLOW, f"{name_of(large)}/0") is None
+        other = asyncio.create_task(door.grade(request()))
+        await until_open(queue, "r")
+        await answer(queue)
+        assert len((await other).results) == 1
