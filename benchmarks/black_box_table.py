@@ -105,7 +105,7 @@ the pair's tokenizer has no longer ones. `tiny-sft` draws text of the teacher, w
 
 | against | row |
 | --- | --- |
-| (i) verdicts shuffled | "scores permuted", {controls} seed of each: verdicts and scores of other rollouts |
+| (i) verdicts shuffled | "scores permuted", {controls} seeds of each: verdicts and scores of other rollouts |
 | (ii) the reward of an exact match | `grpo`, the first row, which differences are taken from, between runs of one seed |
 | (iii) training on the teacher's text | `tiny-sft`: it asks no judge and reads no score, so it has no control |
 

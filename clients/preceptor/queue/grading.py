@@ -97,7 +97,7 @@ class GradeReader:
                 field="teacher.teacher",
                 value=self.flow.teacher,
                 limit=f"{deadline_s:g} s",
-                hint="see that a teacher service that has this teacher runs against this queue",
+                hint="see that this is its name, and that a teacher service that has it runs against this queue",
             ) from None
 
     async def close(self) -> None:
