@@ -68,7 +68,8 @@ def _step_into(at: Any, part: str, key: str) -> Any:
         mapping = cast(dict[str, Any], at)
         if part in mapping:
             return mapping[part]
-        raise ConfigurationError(f"{key}: there is no {part!r}", field=key, value=part, hint=did_you_mean(part, mapping))
+        hint = f"{did_you_mean(part, mapping)}; what the file leaves out is set whole, such as 'training={{lora: {{rank: 4}}}}'"
+        raise ConfigurationError(f"{key}: the recipe's file has no {part!r}", field=key, value=part, hint=hint)
     return _items(at, part, key)[int(part)]
 
 

@@ -321,6 +321,15 @@ def test_an_alias_saves_writing_the_same_twice() -> None:
     assert parse_yaml("a: &x [1, 2]\nb: *x\nc: {<<: {d: *x}}", "r") == {"a": [1, 2], "b": [1, 2], "c": {"d": [1, 2]}}
 
 
+def test_a_section_that_the_file_leaves_out_is_set_whole_and_the_refusal_says_so() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_recipe(REVERSE_KL, ["training.lora={rank: 4}"])
+    assert "'training={lora: {rank: 4}}'" in (caught.value.hint or "")
+    lora = load_recipe(REVERSE_KL, ["training={lora: {rank: 4}}"]).training.lora
+    assert lora is not None
+    assert lora.rank == 4
+
+
 def test_an_override_without_a_value_says_how_one_is_written() -> None:
     values: dict[str, object] = {}
     with pytest.raises(ConfigurationError) as refused:
