@@ -210,6 +210,10 @@ turns-table: install ## What the bundled student learns over several turns, from
 self-teaching-table: install ## What a student that can read views learns from copies of itself, with controls; goes on where it stopped
 	OMP_NUM_THREADS=1 $(RUN) benchmarks.self_teaching_table --page docs/self-teaching.md $(SELF_TEACHING_ARGS)
 
+.PHONY: discriminator-table
+discriminator-table: install ## What gad learns where the rollouts of a group differ, with controls; goes on where it stopped
+	OMP_NUM_THREADS=1 $(RUN) benchmarks.discriminator_table --page docs/discriminator-table.md $(DISCRIMINATOR_ARGS)
+
 .PHONY: docs
 docs: install ## Write the parts of docs/ that follow from the code
 	$(BIN)/python scripts/write_docs.py
