@@ -8,8 +8,9 @@ of 32 or four of 8 accumulated, and at the better one from then on. Its checkpoi
 slower on a CPU. The first step of every run warms up. Reverse KL on both sides; TRL's over the whole vocabulary, its only way,
 ours on both sides' 64 best ids, the drawn one and the tail. P8.step.whole: ours over the whole vocabulary, too.
 
-P8.overlap: the same step with staleness 1 and 0, the rollout service on one core and everything else on another. The speedup,
-over what two groups gain that never wait. Rollouts end where the student ends them here, after 90 tokens on average.
+P8.overlap: the same step with staleness 1, the rollout service on one core and everything else on another: the speedup over one
+group after the other, over what two groups gain that never wait. Each group alone is read off steps of staleness 0. Rollouts
+end where the student ends them here, after 90 tokens on average.
 
 Stopped and called again on a clean checkout it goes on where it was: each run is kept in `.cache/bench-step/`, for one commit.
 """
@@ -85,7 +86,8 @@ class Bench:
 
 def part_of(measured: Measured) -> Part:
     drawing = [stages["generate"] for stages in measured.stages]
-    return {"seconds": measured.seconds, "drawing": drawing, "tokens": [float(one) for one in measured.tokens]}
+    tokens = [float(one) for one in measured.tokens]
+    return {"seconds": measured.seconds, "drawing": drawing, "tokens": tokens, "busy": measured.busy_s}
 
 
 def counted_s(part: Part) -> float:
@@ -157,6 +159,7 @@ def overlap_result(root: Path, steps: int, parts: Parts) -> Result:
         "side_by_side_s": side_by_side["seconds"],
         "drawing_s": found.drawing_s,
         "rest_s": found.rest_s,
+        "speedup": found.speedup,
         "best_speedup": found.best_speedup,
         "commit": commit(),
     }

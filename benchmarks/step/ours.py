@@ -38,6 +38,7 @@ class Measured:
     seconds: list[float]
     stages: list[dict[str, float]]
     tokens: list[int]
+    busy_s: list[float] = field(default_factory=list[float])  # of the processor, where it was asked for
 
 
 def recipe(prompts: Path, steps: int, signal: Signal = LISTS, **schedule: object) -> CompiledRecipe:
@@ -91,20 +92,22 @@ def _teachers_file(runs: Path, teacher: Path, threads: int) -> Path:
     return path
 
 
-async def watched(learner: Callable[[Callable[[Event], None]], Learner]) -> Measured:
-    """Runs a learner and keeps when each of its steps ended."""
+async def watched(learner: Callable[[Callable[[Event], None]], Learner], busy_s: Callable[[], float] = lambda: 0.0) -> Measured:
+    """Runs a learner and keeps when each of its steps ended, and what `busy_s` counted meanwhile."""
     told: list[Event] = []
     ended: list[float] = []
+    busy: list[float] = []
 
     def watch(event: Event) -> None:
         if event["event"] in ("started", "step"):
             ended.append(time.perf_counter())
+            busy.append(busy_s())
             told.append(event)
 
     await learner(watch).run()
     steps = [event for event in told if event["event"] == "step"]
-    took = [end - start for start, end in pairwise(ended)]
-    return Measured(took, [event["seconds"] for event in steps], [event["tokens_generated"] for event in steps])
+    took, worked = ([end - start for start, end in pairwise(one)] for one in (ended, busy))
+    return Measured(took, [event["seconds"] for event in steps], [event["tokens_generated"] for event in steps], worked)
 
 
 @contextmanager

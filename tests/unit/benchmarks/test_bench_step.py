@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from statistics import median
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from benchmarks.bench_step import ACCUMULATE, Bench, step_results, turns_of
 from benchmarks.step import cases
 from benchmarks.step.ours import lengths_of_rollouts, recipe
-from benchmarks.step.overlap import Overlap
+from benchmarks.step.overlap import Overlap, busy_s
 from benchmarks.step.parts import Parts
 from preceptor_proto.v1 import rollout_pb2
 from preceptor_rollout import growth
@@ -50,8 +53,8 @@ def test_sequences_end_at_the_lengths_in_the_order_of_their_batch():
 
 @pytest.mark.parametrize(("side_by_side_s", "share"), [(6.0, 1.0), (10.0, 0.6)])
 def test_overlap_is_held_against_two_groups_that_never_wait(side_by_side_s, share):
-    found = Overlap(in_turn_s=10.0, side_by_side_s=side_by_side_s, drawing_s=6.0)
-    assert found.rest_s == 4.0
+    found = Overlap(side_by_side_s, drawing_s=6.0, rest_s=4.0)
+    assert found.speedup == pytest.approx(10.0 / side_by_side_s)
     assert found.share == pytest.approx(share)
 
 
@@ -64,9 +67,29 @@ def test_our_step_is_the_documented_one(tmp_path):
 
 
 def test_of_both_runs_only_steps_with_something_beside_them_count():
-    in_turn = {"seconds": [99.0, 10.0, 10.0], "drawing": [99.0, 6.0, 6.0]}
-    found = Overlap.of(in_turn, {"seconds": [99.0, 6.0, 1.0]})
-    assert (found.in_turn_s, found.side_by_side_s, found.drawing_s) == (10.0, 6.0, 6.0)
+    in_turn = {"seconds": [99.0, 10.0, 10.0], "drawing": [99.0, 6.0, 6.0], "busy": [99.0, 5.0, 5.0]}
+    assert Overlap.of(in_turn, {"seconds": [99.0, 6.5, 1.0]}) == Overlap(6.5, 6.0, 5.0)
+
+
+BURN = """
+import os, time
+os.sched_setaffinity(0, {%d})
+while time.process_time() < 0.2:
+    pass
+print("worked", flush=True)
+input()
+"""
+
+
+def test_work_is_counted_on_the_core_that_it_is_bound_to():
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", BURN % core]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        assert child.stdout.readline() == b"worked\n"
+        assert busy_s(core) >= 0.15  # counted in hundredths
+        assert busy_s(core + 10_000) == 0.0
+        child.communicate(b"\n")
 
 
 SECONDS = {"ours": 2.0, "ours-whole": 4.0, "trl-1": 9.0, "trl-4": 8.0}
