@@ -13,7 +13,7 @@ MATHS = {
     Kind.CONDITION: objectives.CONDITIONS,
     Kind.PAIRS: objectives.PAIRINGS,
 }
-FUNCTIONS = ("loss", "per_row", "apply", "select", "choose")
+FUNCTIONS = ("over_batch", "over_steps", "loss", "per_row", "apply", "select", "choose")  # an op's own come first
 
 
 def test_both_registries_hold_the_same_names_of_each_kind():
