@@ -50,6 +50,7 @@ def test_what_does_not_fit_is_a_row_and_the_rest_is_measured(tmp_path: Path, mon
     assert "value" in rows["G1.topk.tiny.64"]
 
 
+@pytest.mark.slow
 def test_it_needs_torch_and_transformers_and_nothing_else_of_ours(tmp_path: Path) -> None:
     """As on a machine where the project is not installed: the script finds its own repository."""
     blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_INSTALLED!r}))"

@@ -210,6 +210,7 @@ async def test_replies_and_costs_outlive_the_process_and_the_oldest_replies_leav
     await api.close()
 
 
+@pytest.mark.slow
 async def test_a_damaged_ledger_is_refused_and_nothing_is_sent(tmp_path):
     provider = Provider()
     api = client(provider, ledger_folder=tmp_path)

@@ -205,6 +205,7 @@ async def test_overload_and_failures_are_outlasted():
         assert (verdict.reward, verdict.calls, provider.provider.seen["chat"]) == (10.0, 4, 4)
 
 
+@pytest.mark.slow
 async def test_a_provider_that_hangs_or_fails_fails_its_item_alone_and_readiness_says_so():
     faults = FaultPlan(script=("hang",))
     async with judged(faults=faults, max_concurrency=1, max_attempts=1, timeout_s=4.0) as (house, _):
