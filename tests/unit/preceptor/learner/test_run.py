@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from preceptor.learner.run_folder import RunFolder
 from preceptor.names import task_name
 from preceptor.queue import Flow, TaskState
 from preceptor.types import RolloutId
-from tests.unit.preceptor.learner.world import RUN, TEACHER, Fault, KillAt, World, plan, recipe, work
+from tests.unit.preceptor.learner.world import PATIENCE, RUN, TEACHER, Fault, KillAt, World, plan, recipe, work
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ async def test_what_the_queue_loses_is_made_good(
     tmp_path: Path, undisturbed: bytes, kind: str, point: str, hits: tuple[int, ...]
 ) -> None:
     """Also after the rollouts were closed and before anybody scored: then the tasks come back with their ids inside."""
-    world = World(tmp_path / "lost")
+    world = World(tmp_path / "lost", patience=replace(PATIENCE, deadline_s=20.0))  # a busy machine is no failure
     hooks = LoseAt(world, kind, point, hits)
     async with world.working(slow=0.005):
         await world.learner(hooks).run()
