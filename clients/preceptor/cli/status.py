@@ -139,7 +139,7 @@ def _plain(now: Snapshot) -> dict[str, object]:
         },
         "engines": [asdict(row) for row in engine_rows(now)],
         "jobs": [asdict(row) for row in job_rows(now)],
-        "budgets": [asdict(row) for row in budget_rows(now)],
+        "budgets": [{"address": address, **asdict(one)} for address, one in budget_rows(now)],
     }
 
 

@@ -221,7 +221,7 @@ class Lora(BaseModel):
     rank: int = Field(default=16, ge=1, le=1024)
     """Inner size of each adapter."""
 
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
     """An adapter's output is multiplied by alpha / rank."""
 
     target_modules: Names = (ALL_LINEAR,)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preceptor.status_view.fitting import Table, fitted
-from preceptor.status_view.standing import BudgetRow, EngineRow, JobRow, Snapshot, budget_rows, engine_rows, fairness, job_rows
+from preceptor.status_view.standing import EngineRow, JobRow, Snapshot, budget_rows, engine_rows, fairness, job_rows
+from preceptor.types import BudgetStatus
 
 ENGINES = ("teacher", "at", "engine", "waiting", "running", "tokens/s", "computed", "reused", "cache", "restarts")
 JOBS = ("teacher", "tenant", "job", "band", "weight", "queued", "waits", "ETA", "tokens/s", "served", "leased", "unread", "dead")
@@ -45,7 +46,7 @@ def budget_table(now: Snapshot, width: int) -> Table:
 
 
 def budget_cells(now: Snapshot) -> list[tuple[str, ...]]:
-    return [_budget(row) for row in budget_rows(now)]
+    return [_budget(*row) for row in budget_rows(now)]
 
 
 def engine_cells(now: Snapshot, before: Snapshot | None) -> list[tuple[str, ...]]:
@@ -71,13 +72,13 @@ def _engine(row: EngineRow) -> tuple[str, ...]:
     )
 
 
-def _budget(row: BudgetRow) -> tuple[str, ...]:
+def _budget(address: str, row: BudgetStatus) -> tuple[str, ...]:
     """What is left is less all that may have been spent."""
     taken_usd = row.spent_usd + row.reserved_usd + row.lost_usd
     left_usd = None if row.limit_usd is None else max(0.0, row.limit_usd - taken_usd)
     return (
         row.teacher,
-        row.address,
+        address,
         row.tenant or ALL,
         row.job or (NOTHING if row.tenant else ALL),
         str(row.calls),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from preceptor.types import FlowStatus, QueueStatus, TeacherStatus
+from preceptor.types import BudgetStatus, FlowStatus, QueueStatus, TeacherStatus
 
 Name = tuple[str, str, str]
 """(teacher, tenant, job)"""
@@ -54,26 +54,11 @@ class JobRow:
     dead_letters: int
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetRow:
-    """What one job, or without tenant and job all of them, spent at a teacher behind an API, as one replica's ledger has it."""
-
-    address: str
-    teacher: str
-    tenant: str
-    job: str
-    calls: int
-    spent_usd: float
-    reserved_usd: float
-    lost_usd: float
-    limit_usd: float | None
-
-
-def budget_rows(now: Snapshot) -> Iterator[BudgetRow]:
-    """By address. Replicas may share a ledger, so nothing is added up."""
+def budget_rows(now: Snapshot) -> Iterator[tuple[str, BudgetStatus]]:
+    """Address and account, by address. Replicas may share a ledger, so nothing is added up."""
     for address, status in sorted(now.replicas.items()):
         for one in status.budgets:
-            yield BudgetRow(address=address, **asdict(one))
+            yield address, one
 
 
 def engine_rows(now: Snapshot, before: Snapshot | None = None) -> Iterator[EngineRow]:

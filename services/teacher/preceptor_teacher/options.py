@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from preceptor.errors import ConfigurationError
 from preceptor.suggest import did_you_mean
 from preceptor_serving.vllm.arguments import is_another_release, written_arguments
 
+M = TypeVar("M", bound=BaseModel)
 OPTIONS: dict[str, str] = {
     "echo": "preceptor_teacher.engines.echo.options:EchoOptions",
     "fake": "preceptor_serving.engines.fake.options:FakeOptions",
@@ -42,6 +46,17 @@ def check_keys(name: str, engine: str, options: Mapping[str, object]) -> None:
                 value=options[key],
                 hint=did_you_mean(key, [*sorted(known), *EVERYWHERE]),
             )
+
+
+def checked(model: type[M], name: str, entry: Mapping[str, Any], root: Path, paths: Collection[str]) -> M:
+    """The options of a teacher of that name. Relative `paths` lie beside the file they are named in; no value is shown."""
+    values = {key: root / value if key in paths and isinstance(value, str) else value for key, value in entry.items()}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(("teachers", name, *(str(part) for part in first["loc"])))
+        raise ConfigurationError(f"{field}: {first['msg']}", field=field) from None
 
 
 def known_keys(engine: str) -> Collection[str]:

@@ -130,6 +130,8 @@ class Group:
     # ---- inside
 
     def _put(self, command: dict[str, Any]) -> None:
+        if self.ranks == 1:
+            return  # nobody would take it away
         with self._saying:
             self._store.set(f"{self._said}", json.dumps(command))
             self._said += 1
@@ -138,7 +140,11 @@ class Group:
         key = f"{self._said}"
         self._store.wait([key], timedelta(seconds=self.deadline_s))
         self._said += 1
-        return json.loads(self._store.get(key))
+        command = json.loads(self._store.get(key))
+        if self._store.add(f"{key}/heard", 1) == self.ranks - 1:  # the last of the followers: nobody reads it any more
+            for done in (key, f"{key}/heard"):
+                self._store.delete_key(done)
+        return command
 
     def _bytes(self, size: int) -> bytes:
         if not size:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from preceptor.errors import ConfigurationError
 from preceptor.planning import Price
 from preceptor.redaction import remember_secret
+from preceptor_teacher.options import checked
 
 MIB = 1 << 20
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$")]
@@ -188,16 +189,7 @@ class ApiOptions(BaseModel):
 
 def read_api_options(name: str, entry: Mapping[str, Any], root: Path) -> ApiOptions:
     """The options of a teacher of that name; relative files and folders lie beside the file they are named in."""
-    values = dict(entry)
-    for path in ("api_key_file", "ledger_folder"):
-        if isinstance(values.get(path), str):
-            values[path] = root / values[path]
-    try:
-        return ApiOptions.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(("teachers", name, *(str(part) for part in first["loc"])))
-        raise ConfigurationError(f"{field}: {first['msg']}", field=field) from None
+    return checked(ApiOptions, name, entry, root, ("api_key_file", "ledger_folder"))
 
 
 def _content(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from preceptor.errors import PreceptorError
 from preceptor_teacher.api.options import ApiOptions
 from preceptor_teacher.api.wires.embedding import embedding_body, vector_of
+from preceptor_teacher.api.wires.openai import CHAT_END, COMPLETIONS_END, EMBEDDINGS_END, path_to
 from preceptor_teacher.api.wires.reading import Body
 
 Post = Callable[[str, bytes], Awaitable[Body | None]]
@@ -61,7 +62,7 @@ async def _top_logprobs(post: Post, options: ApiOptions) -> int | None:
 async def _echoes(post: Post, options: ApiOptions) -> bool:
     """Whether given text is scored: the first token has no value and every other one has."""
     body = {"model": options.model, "prompt": "red green red green", "max_tokens": 1, "echo": True, "logprobs": 1}
-    values = _at(await post("/completions", _bytes(body)), "choices", 0, "logprobs", "token_logprobs")
+    values = _at(await post(path_to(COMPLETIONS_END, options), _bytes(body)), "choices", 0, "logprobs", "token_logprobs")
     return isinstance(values, list) and len(values) > 2 and all(isinstance(one, int | float) for one in values[1:])
 
 
@@ -80,7 +81,8 @@ async def _embeds(post: Post, options: ApiOptions) -> bool:
     """Whether the model that the operator names makes a vector as long as was said; where none is named nobody is asked."""
     if options.embedding is None:
         return False
-    reply = await post("/embeddings", _bytes(embedding_body(options.embedding.model, "red green")))
+    model = options.embedding.model
+    reply = await post(path_to(EMBEDDINGS_END, options, model), _bytes(embedding_body(model, "red green")))
     with suppress(PreceptorError):
         return bool(vector_of(reply or {}, options.embedding.dimensions))
     return False
@@ -92,7 +94,7 @@ _CONTENT = ("choices", 0, "message", "content")
 async def _chat(post: Post, options: ApiOptions, *, max_tokens: int, **more: Any) -> Body | None:
     messages = [{"role": "user", "content": "Name a colour."}]
     body = {"model": options.model, "messages": messages, options.token_limit_field: max_tokens, **more}
-    return await post("/chat/completions", _bytes(body))
+    return await post(path_to(CHAT_END, options), _bytes(body))
 
 
 def _messages(options: ApiOptions) -> bytes:

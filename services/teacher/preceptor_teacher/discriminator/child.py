@@ -104,22 +104,24 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     sys.stdout = sys.stderr  # what libraries print is no answer
     options = DiscriminatorOptions.model_validate_json(sys.argv[1])
-    jobs: Jobs | None = None
     try:
         owned(options.state_folder)
         jobs = Jobs(options)
-        said: dict[str, Any] = {"ready": True}
     except PreceptorError as error:
-        said = error_line(error)
-    _say(answers, said)
-    for line in sys.stdin if jobs is not None else ():
-        try:
-            said = jobs.grade(json.loads(line)) if jobs is not None else {}
-        except PreceptorError as error:
-            said = error_line(error)
-        except Exception as error:  # such as a device without memory: told by name, and the job is read from disk again
-            said = error_line(EngineFailed(f"the discriminator failed: {type(error).__name__}: {error}", field="grader"))
-        _say(answers, said)
+        _say(answers, error_line(error))
+        return
+    _say(answers, {"ready": True})
+    for line in sys.stdin:
+        _say(answers, _answer(jobs, line))
+
+
+def _answer(jobs: Jobs, line: str) -> Mapping[str, Any]:
+    try:
+        return jobs.grade(json.loads(line))
+    except PreceptorError as error:
+        return error_line(error)
+    except Exception as error:  # such as a device without memory: told by name, and the job is read from disk again
+        return error_line(EngineFailed(f"the discriminator failed: {type(error).__name__}: {error}", field="grader"))
 
 
 def _say(answers: Any, said: Mapping[str, Any]) -> None:

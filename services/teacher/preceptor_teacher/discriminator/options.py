@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from preceptor.errors import ConfigurationError
+from preceptor_teacher.options import checked
 
 
 class DiscriminatorOptions(BaseModel):
@@ -60,13 +60,4 @@ class DiscriminatorOptions(BaseModel):
 
 def read_discriminator_options(name: str, entry: Mapping[str, Any], root: Path) -> DiscriminatorOptions:
     """The options of a discriminator of that name."""
-    values = dict(entry)
-    for path in ("folder", "state_folder"):
-        if isinstance(values.get(path), str):
-            values[path] = root / values[path]
-    try:
-        return DiscriminatorOptions.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(("teachers", name, *(str(part) for part in first["loc"])))
-        raise ConfigurationError(f"{field}: {first['msg']}", field=field) from None
+    return checked(DiscriminatorOptions, name, entry, root, ("folder", "state_folder"))

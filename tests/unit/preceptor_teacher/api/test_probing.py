@@ -21,9 +21,11 @@ OPTIONS = ApiOptions(base_url="https://provider.example/v1", model="m")
 here = pytest.mark.skipif(not BUNDLED_TEACHER.exists(), reason="the bundled pair is not there")
 
 
-async def described(faults: FaultPlan | None = None, **options: Any):
+async def described(faults: FaultPlan | None = None, below: str = "", **options: Any):
+    """`below`: an end of the stand-in's address that the provider's has not."""
     async with standing_in(BUNDLED_TEACHER, faults=faults) as served:
-        known = {"base_url": served.base_url, "model": "m", "private_hosts": ("127.0.0.1",), "probe": True, "timeout_s": 20}
+        base_url = served.base_url.removesuffix(below)
+        known = {"base_url": base_url, "model": "m", "private_hosts": ("127.0.0.1",), "probe": True, "timeout_s": 20}
         service = TeacherService((JudgeSpec("judge", ApiOptions(**{**known, **options})),))
         async with running(service, TeacherSettings(grpc_port=0, rest_port=0)) as house:
             client = AsyncTeacherClient(f"127.0.0.1:{house.grpc_port}")
@@ -46,6 +48,13 @@ async def test_anthropic_has_schemas_and_is_asked_once():
     can, seen = await described(wire="anthropic")
     assert (can.structured_output, can.own_logprobs, can.echo_logprobs, can.seeds) == (True, False, False, False)
     assert (seen["messages"], seen["chat"]) == (1, 0)
+
+
+@here
+async def test_azure_is_asked_under_its_deployment():
+    can, seen = await described(below="/v1", wire="azure", api_version="2026-01-01")
+    assert (can.own_logprobs, can.structured_output, can.seeds) == (True, True, True)
+    assert (can.echo_logprobs, seen["completions"]) == (False, 0)
 
 
 @here

@@ -6,12 +6,11 @@ import json
 import sys
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from preceptor.errors import ConfigurationError, Unavailable
 from preceptor_teacher.api.messages import ChatReply, Question, Tokens
 from preceptor_teacher.api.options import ApiOptions, EmbeddingOptions
-from preceptor_teacher.api.wires.openai import AZURE, CHAT
+from preceptor_teacher.api.wires.openai import AZURE, CHAT, EMBEDDINGS_END, path_to
 from preceptor_teacher.api.wires.protocol import Parsed, Wire
 from preceptor_teacher.api.wires.reading import Body, count
 
@@ -20,7 +19,7 @@ def embedding_wire(embedding: EmbeddingOptions, options: ApiOptions) -> Wire:
     """How this provider is asked for vectors; the reply's text is the vector as JSON."""
     keys = AZURE.key_headers if options.wire == AZURE.name else CHAT.key_headers
     body, read = partial(_body, embedding.model), partial(_read, embedding.dimensions)
-    return Wire("embedding", partial(_path, embedding.model), keys, body, read, schemas=False)
+    return Wire("embedding", partial(path_to, EMBEDDINGS_END, model=embedding.model), keys, body, read, schemas=False)
 
 
 def embedding_body(model: str, text: str) -> dict[str, Any]:
@@ -46,12 +45,6 @@ def vector_of(body: Body, dimensions: int) -> list[float]:
     if not any(vector):  # pyright: ignore[reportUnknownArgumentType]
         raise Unavailable("the provider's reply has a vector without a direction")
     return [float(one) for one in vector]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-def _path(model: str, options: ApiOptions) -> str:
-    if options.wire != AZURE.name:
-        return "/embeddings"
-    return f"/openai/deployments/{quote(model, safe='')}/embeddings?api-version={quote(options.api_version or '', safe='')}"
 
 
 def _body(model: str, question: Question, _options: ApiOptions) -> dict[str, Any]:

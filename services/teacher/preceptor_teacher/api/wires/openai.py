@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from preceptor_teacher.api.options import ApiOptions
 from preceptor_teacher.api.wires.protocol import Parsed, Wire
 from preceptor_teacher.api.wires.reading import Body, count, text_of
 
+CHAT_END, COMPLETIONS_END, EMBEDDINGS_END = "chat/completions", "completions", "embeddings"
 REFUSED = ("content_filter",)
 
 
@@ -22,18 +24,12 @@ def _azure_key(key: str) -> dict[str, str]:
     return {"api-key": key}
 
 
-def _chat_path(options: ApiOptions) -> str:
-    return "/chat/completions"
-
-
-def _completions_path(options: ApiOptions) -> str:
-    return "/completions"
-
-
-def _azure_path(options: ApiOptions) -> str:
-    """A deployment is part of the path, and the version of the interface a parameter."""
-    version = quote(options.api_version or "", safe="")
-    return f"/openai/deployments/{quote(options.model, safe='')}/chat/completions?api-version={version}"
+def path_to(end: str, options: ApiOptions, model: str | None = None) -> str:
+    """Where the provider has this. At Azure a deployment is part of the path, and the version of the interface a parameter."""
+    if options.wire != "azure":
+        return f"/{end}"
+    deployment, version = quote(model or options.model, safe=""), quote(options.api_version or "", safe="")
+    return f"/openai/deployments/{deployment}/{end}?api-version={version}"
 
 
 def _shared(question: Question, options: ApiOptions, limit_field: str) -> dict[str, Any]:
@@ -87,6 +83,7 @@ def _tokens(body: Body) -> Tokens:
     return Tokens(prompt, count(body, "usage", "completion_tokens"), cached)
 
 
-CHAT = Wire("openai", _chat_path, _bearer, _chat_body, _read_chat, schemas=True)
-COMPLETIONS = Wire("openai-completions", _completions_path, _bearer, _completions_body, _read_completion, schemas=False)
-AZURE = Wire("azure", _azure_path, _azure_key, _chat_body, _read_chat, schemas=True)
+TO_CHAT, TO_COMPLETIONS = partial(path_to, CHAT_END), partial(path_to, COMPLETIONS_END)
+CHAT = Wire("openai", TO_CHAT, _bearer, _chat_body, _read_chat, schemas=True)
+COMPLETIONS = Wire("openai-completions", TO_COMPLETIONS, _bearer, _completions_body, _read_completion, schemas=False)
+AZURE = Wire("azure", TO_CHAT, _azure_key, _chat_body, _read_chat, schemas=True)
