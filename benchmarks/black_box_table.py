@@ -114,7 +114,7 @@ most are; a score of the steps does. `sdpo-critique`: the pair's student has nev
 critique knows no more than one that does not: it is not expected to gain here. `rubric-kl` has log-probabilities of a
 second teacher beside its verdicts: what it gains over `ropd` is theirs. `gad` has no verdicts of the judge, but its text, and a
 discriminator that starts from the student's own weights; its first ten steps are the discriminator's alone. It learns nothing
-here: this student draws nearly the same text eight times, and which of them the discriminator ranks first is chance
+here: this student draws nearly the same text eight times, so there is little to compare
 ([where they differ](discriminator-table.md) it does learn).
 
 Controls that ended above their start: **{learned}**. Seconds are those in which a learner was at work, on a machine that was busy

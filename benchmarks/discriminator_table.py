@@ -28,9 +28,8 @@ TEXT = """# What a discriminator teaches
 Written by `make discriminator-table`; not by hand. Engine: hf, inline. State: **{state}**, {when}; runs made at commit {commits};
 {machine}.
 
-`gad` learns nothing from [the bundled pair](black-box-table.md): its student draws nearly the same text eight times, and the
-discriminator, which soon tells the teacher's text from such a draw in nine cases of ten, says nothing of which of two of them
-is better. Here the *reader* stands in the student's place, and is what the discriminator starts from
+`gad` learns nothing from [the bundled pair](black-box-table.md): its student draws nearly the same text eight times, so there is
+little to compare. Here the *reader* stands in the student's place, and is what the discriminator starts from
 ([how it is made](../examples/tiny/README.md#the-reader)): as weak on bare sums, but able to add them, so that rollouts of a
 group differ in more than noise. This table was made after the other had shown that, and `gad` is here for it alone.
 

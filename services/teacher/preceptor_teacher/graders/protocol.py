@@ -77,7 +77,7 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class GraderSpec:
-    """A grader by name: its parameters, how one is made, whether it asks a judge, and what it can say."""
+    """A grader by name: its parameters, how one is made, whose engine serves it, and whether it tells steps apart."""
 
     name: str
     summary: str
