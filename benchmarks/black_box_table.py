@@ -113,9 +113,9 @@ What to know of a row before reading it. `grpo`: an exact match says nothing whe
 most are; a score of the steps does. `sdpo-critique`: the pair's student has never read a sentence, so a copy of it that reads a
 critique knows no more than one that does not: it is not expected to gain here. `rubric-kl` has log-probabilities of a
 second teacher beside its verdicts: what it gains over `ropd` is theirs. `gad` has no verdicts of the judge, but its text, and a
-discriminator that starts from the student's own weights; its first ten steps are the discriminator's alone. It learns nothing
-here: this student draws nearly the same text eight times, so there is little to compare
-([where they differ](discriminator-table.md) it does learn).
+discriminator that starts from the student's own weights; its first ten steps are the discriminator's alone. It is not
+expected to gain here: this student draws nearly the same text eight times, so there is little to compare
+([where they differ](discriminator-table.md)).
 
 Controls that ended above their start: **{learned}**. Seconds are those in which a learner was at work, on a machine that was busy
 with other things: they are not a benchmark. This is a report, not a bar.

@@ -28,8 +28,8 @@ TEXT = """# What a discriminator teaches
 Written by `make discriminator-table`; not by hand. Engine: hf, inline. State: **{state}**, {when}; runs made at commit {commits};
 {machine}.
 
-`gad` learns nothing from [the bundled pair](black-box-table.md): its student draws nearly the same text eight times, so there is
-little to compare. Here the *reader* stands in the student's place, and is what the discriminator starts from
+From [the bundled pair](black-box-table.md) `gad` has little to learn: its student draws nearly the same text eight times, and so
+there is little to compare. Here the *reader* stands in the student's place, and is what the discriminator starts from
 ([how it is made](../examples/tiny/README.md#the-reader)): as weak on bare sums, but able to add them, so that rollouts of a
 group differ in more than noise. This table was made after the other had shown that, and `gad` is here for it alone.
 

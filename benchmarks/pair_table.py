@@ -79,8 +79,8 @@ class PairTable:
 
     def write(self, found: Sequence[Outcome], total: int) -> None:
         """The page as it stands, and a line about the newest run."""
-        newest = found[-1]
-        print(f"{len(found)} of {total}: {newest.entry.name} {newest.failure or format(newest.after, '.1%')}", flush=True)
+        for newest in found[-1:]:  # none where nothing is done yet
+            print(f"{len(found)} of {total}: {newest.entry.name} {newest.failure or format(newest.after, '.1%')}", flush=True)
         for page in (self.folder / "page.md", *self.pages):
             page.write_text(self._page(found, total), encoding="utf-8")
 

@@ -62,12 +62,12 @@ self-teacher has that one. Seconds are those in which a learner was at work, on 
 are not a benchmark.
 
 What to know of a row before reading it. `grpo`: the reader can add these sums and has the habit not to, so a reward only has to
-bring out what is there; the pair's student, which cannot, gains nothing from the same reward in as many steps. `sdpo` scores the
+bring out what is there; of the pair's student, which cannot, see the [learning table](learning.md). `sdpo` scores the
 rollouts alone that have a right one beside them in their group. The learning rate of `sdpo-critique` is a tenth of the other
 copies'.
 
-What the figures show: that a copy which reads a view that helps does teach the student, through every part of the system, and
-that its scores in wrong places do not. What they do not show: how much these methods help a real model. The reader was made to
+What the figures can show: whether a copy which reads a view that helps teaches the student, through every part of the system, and
+whether its scores in wrong places do. What they cannot: how much these methods help a real model. The reader was made to
 read these very views; how well a real model reads its own is the question that a method stands or falls with. `opsdc` is not
 here: its view asks for brevity, and the reader has one way to write.
 

@@ -85,7 +85,7 @@ def busy_s(core: int) -> float:
 
 def _pinned(stack: Stack) -> Stack:
     """Drawing on core 0, everything else on core 1."""
-    stages = tuple(tuple(_on(spec, 0 if spec.name == DRAWS else 1) for spec in stage) for stage in stack.stages)
+    stages = tuple(tuple(_on(spec, DRAWING if spec.name == DRAWS else REST) for spec in stage) for stage in stack.stages)
     return replace(stack, stages=stages)
 
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from preceptor.logs import configure_logs
@@ -72,24 +71,6 @@ async def outcomes(asked: argparse.Namespace, done: Sequence[Outcome], folder: P
             yield await judge_killed(folder / f"judge-{place}", name, point)
 
 
-async def run(asked: argparse.Namespace) -> list[Outcome]:
-    done = results.read(asked.resume) if asked.resume else []
-    folder = Path(tempfile.mkdtemp(prefix="preceptor-faults-"))
-    failed = False
-    async for outcome in outcomes(asked, list(done), folder):
-        done.append(outcome)
-        failed = failed or not outcome.fine
-        if asked.resume:
-            results.append(asked.resume, outcome)
-        verdict = "ok" if outcome.fine else f"FAILED {outcome.problem}"
-        print(f"{outcome.seconds:6.1f} s  {outcome.kind} {outcome.seed}  {outcome.name}  {outcome.detail}  {verdict}", flush=True)
-    if failed:
-        print(f"logs of all processes: {folder}")
-    else:
-        shutil.rmtree(folder)
-    return done
-
-
 def tables(done: Sequence[Outcome]) -> list[str]:
     kills = [one for one in done if one.kind == "kill" and one.hit]
     points, bad = len({one.name for one in kills}), sum(not one.fine for one in kills)
@@ -115,8 +96,8 @@ def thin_points(asked: argparse.Namespace, done: Sequence[Outcome]) -> list[str]
 
 def main() -> int:
     asked = arguments()
-    configure_logs("faults", log_format="json", level="critical")  # pyright: ignore[reportArgumentType]
-    done = asyncio.run(run(asked))
+    configure_logs("faults", log_format="json", level="error")
+    done = asyncio.run(results.gather(partial(outcomes, asked), asked.resume, "faults"))
     print("\n".join(tables(done)))
     if asked.json:
         asked.json.write_text(json.dumps([asdict(one) for one in done], indent=1) + "\n")

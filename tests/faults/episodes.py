@@ -18,14 +18,13 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.numpy import load_file
@@ -142,8 +141,8 @@ def environment(stack: Stack) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def on_stage(folder: Path) -> AsyncGenerator[Stage]:
-    """The services are up, the rollout service as one that takes orders."""
+async def on_stage(folder: Path, rounds: int = ROUNDS) -> AsyncGenerator[Stage]:
+    """The services are up, the rollout service as one that takes orders; each may die once at every point of every round."""
     pair = Pair.at(ROOT / "examples" / "tiny")
     services = (
         ServicePlan("teacher", "teacher", f"{TEACHER_NAME}={pair.teacher}"),
@@ -152,7 +151,7 @@ async def on_stage(folder: Path) -> AsyncGenerator[Stage]:
     )
     stack = build_stack(folder, folder / "runs", services)
     stages = tuple(tuple(_with_orders(child, stack, folder, pair) for child in stage) for stage in stack.stages)
-    policy = RestartPolicy(deaths=len(POINTS) * ROUNDS, longest_pause_s=0.5)
+    policy = RestartPolicy(deaths=len(POINTS) * rounds, longest_pause_s=0.5)
     async with Supervisor(stages, policy) as supervisor:
         yield Stage(folder, stack, supervisor)
 
@@ -189,7 +188,7 @@ async def kill_run(stage: Stage, point: str, seed: int, calm: Ended) -> Outcome:
         kind="kill",
         name=point,
         seed=seed,
-        hit=hit,
+        hit=hit if was_killed else 0,
         lost_steps=STEPS - len(set(steps)),
         repeated_steps=len(steps) - len(set(steps)),
         equal=left == calm,
@@ -203,29 +202,11 @@ async def outcomes(asked: argparse.Namespace, done: Sequence[Outcome], folder: P
     known = {(one.name, one.seed) for one in done if one.fine}
     points = [point for point in POINTS if any(point.startswith(wanted) for wanted in asked.points)]
     due = [(point, seed) for seed in range(1, asked.rounds + 1) for point in points if (point, seed) not in known]
-    async with on_stage(folder) as stage:
+    async with on_stage(folder, asked.rounds) as stage:
         await stage.perform("calm")
         calm = stage.left("calm")
         for point, seed in due:
             yield await kill_run(stage, point, seed, calm)
-
-
-async def run(asked: argparse.Namespace) -> list[Outcome]:
-    done = results.read(asked.resume) if asked.resume else []
-    folder = Path(tempfile.mkdtemp(prefix="preceptor-episodes-"))
-    failed = False
-    async for outcome in outcomes(asked, list(done), folder):
-        done.append(outcome)
-        failed = failed or not outcome.fine
-        if asked.resume:
-            results.append(asked.resume, outcome)
-        verdict = "ok" if outcome.fine else f"FAILED {outcome.problem}"
-        print(f"{outcome.seconds:6.1f} s  {outcome.seed}  {outcome.name}, hit {outcome.hit}  {verdict}", flush=True)
-    if failed:
-        print(f"logs of all processes: {folder}")
-    else:
-        shutil.rmtree(folder)
-    return done
 
 
 def table(done: Sequence[Outcome]) -> list[str]:
@@ -244,7 +225,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     asked = parser.parse_args()
     configure_logs("faults", log_format="json", level="error")
-    latest = list({(one.name, one.seed): one for one in asyncio.run(run(asked))}.values())
+    done = asyncio.run(results.gather(partial(outcomes, asked), asked.resume, "episodes"))
+    latest = list({(one.name, one.seed): one for one in done}.values())
     print("\n".join(table(latest)))
     if asked.write:
         results.write_part("episodes", table(latest))

@@ -11,7 +11,6 @@ from pathlib import Path
 from preceptor.logs import configure_logs
 from preceptor.queue import QueueBounds
 from preceptor.queue.redis import RedisQueue
-from preceptor_serving.lifecycle.signals import stop_signals
 from preceptor_serving.quotas import Accounts
 from preceptor_serving.scheduler.types import QueueLimits
 from preceptor_teacher.api import ApiOptions, ChatClient
@@ -20,7 +19,7 @@ from preceptor_teacher.judges import Judge, JudgeSpec
 from preceptor_teacher.judging import Court
 from preceptor_teacher.worker import Grading, QueueWorker
 from tests.faults.marks import Kill, MarkingHooks
-from tests.faults.worker_process import QUICK
+from tests.faults.worker_process import QUICK, until_stopped
 
 JUDGE = "judge"
 
@@ -35,7 +34,7 @@ class JudgeJob:
     provider: str
     ledger: str
     name: str
-    lease_s: float = 1.0
+    lease_s: float = 3.0
     max_concurrency: int = 2
     kill_point: str = ""
     kill_hit: int = 1
@@ -60,12 +59,7 @@ async def work(job: JudgeJob) -> None:
     accounts = Accounts()
     court = Court(judge, accounts, QueueLimits(), Bounds(64, 1, 1 << 20))
     worker = QueueWorker(queue, Grading(court), [JUDGE], job.name, QUICK, hooks, accounts)
-    asked = asyncio.get_running_loop().create_future()
-    with stop_signals(asked.set_result):
-        worker.start()
-        hooks.write("ready", job.name)
-        await asked
-        await worker.stop(10.0)
+    await until_stopped(worker, hooks, job.name)
     await judge.close()
     await queue.close()
 

@@ -9,13 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from examples.tiny.task import load
-from preceptor.client.grading import GradeOptions, grade_request, read_verdicts
+from preceptor.client.grading import Graded, GradeOptions, grade_request, read_verdicts
+from preceptor.errors import PreceptorError
 from preceptor.local.valkey import EmbeddedValkey
 from preceptor.queue import Flow, GradeQueue
 from preceptor.queue.redis import RedisQueue
@@ -81,7 +82,8 @@ async def in_court(server: EmbeddedValkey, folder: Path, **told: Any) -> AsyncGe
             yield court
         finally:
             keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await keeper
 
 
 async def ask_all(door: GradeQueue) -> list[float | None]:
@@ -89,12 +91,17 @@ async def ask_all(door: GradeQueue) -> list[float | None]:
 
     async def ask(prompt: str, worked: str) -> list[float | None]:
         items = [GradeItem(prompt, worked), GradeItem(prompt, worked.split(maxsplit=1)[0])]
-        reply = await door.grade(grade_request(JUDGE, items, GradeOptions(job="run")), deadline_s=50)
-        verdicts: list[Any] = read_verdicts(reply, len(items))
-        return [one.reward for one in verdicts]
+        reply = await door.grade(grade_request(JUDGE, items, GradeOptions(job="run")))
+        return [rewarded(one) for one in read_verdicts(reply, len(items))]
 
     found = await asyncio.gather(*(ask(one.prompt, one.worked) for one in PROBLEMS))
     return [reward for pair in found for reward in pair]
+
+
+def rewarded(graded: Graded) -> float | None:
+    if isinstance(graded, PreceptorError):
+        raise graded
+    return graded.reward
 
 
 def expected() -> list[float]:
@@ -112,8 +119,13 @@ async def queue_of(server: EmbeddedValkey) -> AsyncGenerator[RedisQueue]:
 
 async def check_kill(server: EmbeddedValkey, folder: Path, point: str) -> str:
     """Holds the judge to all of it; how many calls were paid, and for how many questions."""
-    async with in_court(server, folder, kill_point=point, kill_hit=HIT) as court, queue_of(server) as queue:
+    async with (
+        in_court(server, folder, kill_point=point, kill_hit=HIT) as court,
+        queue_of(server) as queue,
+        AsyncExitStack() as stack,
+    ):
         door = GradeQueue(queue, FLOW.tenant, deadline_s=LIMIT_S)
+        stack.push_async_callback(door.close)
         rewards = await ask_all(door)
         assert rewards == expected(), "other verdicts than without a kill"
         assert court.deaths == 1, "the kill did not happen"
@@ -121,7 +133,6 @@ async def check_kill(server: EmbeddedValkey, folder: Path, point: str) -> str:
         assert asked <= court.calls <= asked + AT_ONCE, f"{court.calls} calls for {asked} questions, {AT_ONCE} under way at once"
         assert await queue.read_out(FLOW) == (), "a verdict was told twice"
         assert await queue.dead_letters(FLOW) == (), "a kill was held against a question"
-        await door.close()
         return f"{court.calls} calls paid for {asked} questions, {AT_ONCE} at once"
 
 
@@ -132,6 +143,6 @@ async def judge_killed(folder: Path, name: str, point: str) -> Outcome:
     with EmbeddedValkey(folder / "queue") as server:
         try:
             detail = await check_kill(server, folder, point)
-        except (AssertionError, TimeoutError) as error:
+        except (AssertionError, PreceptorError, TimeoutError) as error:
             problem = f"{type(error).__name__}: {error}"
     return Outcome("story", name, 1, 1, 0, 0, not problem, time.monotonic() - began, problem, detail)

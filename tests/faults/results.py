@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +43,31 @@ def read(path: Path) -> list[Outcome]:
 def append(path: Path, outcome: Outcome) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(outcome)) + "\n")
+
+
+async def gather(
+    outcomes: Callable[[Sequence[Outcome], Path], AsyncIterator[Outcome]], resume: Path | None, name: str
+) -> list[Outcome]:
+    """Those of earlier calls and those that `outcomes` finds, each told and kept as it comes. Logs stay where one failed."""
+    done = read(resume) if resume else []
+    folder = Path(tempfile.mkdtemp(prefix=f"preceptor-{name}-"))
+    failed = False
+    async for outcome in outcomes(list(done), folder):
+        done.append(outcome)
+        failed = failed or not outcome.fine
+        if resume:
+            append(resume, outcome)
+        verdict = "ok" if outcome.fine else f"FAILED {outcome.problem}"
+        hit = f", hit {outcome.hit}" if outcome.kind == "kill" else ""
+        print(
+            f"{outcome.seconds:6.1f} s  {outcome.kind} {outcome.seed}  {outcome.name}{hit}  {outcome.detail}  {verdict}",
+            flush=True,
+        )
+    if failed:
+        print(f"logs of all processes: {folder}")
+    else:
+        shutil.rmtree(folder)
+    return done
 
 
 def kill_table(outcomes: Sequence[Outcome], points: Iterable[str]) -> list[str]:

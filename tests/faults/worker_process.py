@@ -86,16 +86,21 @@ async def work(job: WorkerJob) -> None:
     accounts = Accounts(lambda tenant, owner: LIMITED, ledger)
     accounts.start()
     worker = QueueWorker(queue, Scoring(pool), [TEACHER], job.name, policy, hooks, accounts)
-    asked = asyncio.get_running_loop().create_future()
-    with stop_signals(asked.set_result):
-        worker.start()
-        hooks.write("ready", job.name)
-        await asked
-        await worker.stop(10.0)
+    await until_stopped(worker, hooks, job.name)
     await pool.stop()
     await accounts.close()
     await ledger.close()
     await queue.close()
+
+
+async def until_stopped(worker: QueueWorker, hooks: MarkingHooks, name: str) -> None:
+    """The worker works until this process is told to stop."""
+    asked = asyncio.get_running_loop().create_future()
+    with stop_signals(asked.set_result):
+        worker.start()
+        hooks.write("ready", name)
+        await asked
+        await worker.stop(10.0)
 
 
 def engine_of(job: WorkerJob, hooks: MarkingHooks) -> EngineChannel:

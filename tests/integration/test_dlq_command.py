@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from subprocess import PIPE
 from typing import TypeVar
@@ -22,12 +22,6 @@ from tests.contract.queue_rig import BOUNDS, FLOW, TEACHER, TENANT, error, inlin
 
 T = TypeVar("T")
 OTHER = Flow(TEACHER, TENANT, "job-2")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey
 
 
 async def give_up(queue: RedisQueue, flow: Flow, task: teacher_pb2.ScoreTask) -> None:

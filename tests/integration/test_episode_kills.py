@@ -20,7 +20,7 @@ async def kills(folder: Path) -> list[Outcome]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_death_in_the_middle_of_an_episode_changes_no_bit(tmp_path: Path) -> None:
     found = asyncio.run(kills(tmp_path))
     assert [one.problem for one in found] == ["", ""]

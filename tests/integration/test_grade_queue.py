@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from pydantic import SecretStr
 
 from preceptor.cli import run
@@ -23,19 +21,6 @@ from preceptor_teacher.service import TeacherService
 from tests.faults.judged import ask_all, check_kill, expected, in_court, queue_of
 from tests.faults.marks import marks
 from tests.support.models import BUNDLED_TEACHER
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey
-
-
-@pytest.fixture
-def client(server: EmbeddedValkey) -> Any:
-    found = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
-    found.flushall()
-    return found
 
 
 @pytest.mark.slow
@@ -105,8 +90,9 @@ async def test_a_server_that_loses_everything_costs_time_and_the_calls_under_way
     async with in_court(server, tmp_path, max_concurrency=1) as court, queue_of(server) as queue:
         door = GradeQueue(queue, "local", deadline_s=50)
         asking = asyncio.create_task(ask_all(door))
-        while court.calls < 3:  # noqa: ASYNC110 - the provider tells nobody
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(50):
+            while court.calls < 3:  # noqa: ASYNC110 - the provider tells nobody
+                await asyncio.sleep(0.01)
         await asyncio.to_thread(client.flushall)
         assert await asking == expected()
         leases = 2  # of two texts each, where two batches of two texts are held; one call at once is under way

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import redis
 
 from preceptor.errors import Corrupt
 from preceptor.local.valkey import EmbeddedValkey
@@ -19,22 +18,8 @@ OTHER = Flow(TEACHER, "hostile", "job")
 NO_PROTOBUF = b"\xff\xff\xff"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey
-
-
 @pytest.fixture
-def raw(server: EmbeddedValkey) -> Iterator[Any]:
-    client: Any = redis.Redis(port=server.port, password=server.password, socket_timeout=10)
-    client.flushall()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-async def queue(server: EmbeddedValkey, raw: Any) -> AsyncIterator[RedisQueue]:
+async def queue(server: EmbeddedValkey, client: Any) -> AsyncIterator[RedisQueue]:
     queue = await RedisQueue.connect(server.url, password=server.password, bounds=QueueBounds(lease_s=0.05))
     yield queue
     await queue.close()
@@ -47,10 +32,10 @@ async def both(queue: RedisQueue) -> None:
     await queue.poke(OTHER, "broken")
 
 
-async def test_a_task_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_leased(queue: RedisQueue, raw: Any) -> None:
+async def test_a_task_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_leased(queue: RedisQueue, client: Any) -> None:
     for name in ("broken", "whole"):
         await put(queue, inline_task(name))
-    raw.hset(FLOW.task("broken"), "spec", NO_PROTOBUF)
+    client.hset(FLOW.task("broken"), "spec", NO_PROTOBUF)
     assert [lease.task_id for lease in await queue.lease(FLOW, "w", limit=9)] == ["whole"]
     (letter,) = await queue.dead_letters(FLOW)
     assert (letter.letter.task.task_id, letter.letter.reason.code) == ("broken", common_pb2.CORRUPT)
@@ -59,12 +44,12 @@ async def test_a_task_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_ar
 
 
 async def test_a_leased_task_that_is_broken_afterwards_does_not_keep_the_others_from_being_reclaimed(
-    queue: RedisQueue, raw: Any
+    queue: RedisQueue, client: Any
 ) -> None:
     await both(queue)
     assert await queue.lease(OTHER, "dead")
     assert await queue.lease(FLOW, "dead")
-    raw.hset(OTHER.task("broken"), "spec", NO_PROTOBUF)
+    client.hset(OTHER.task("broken"), "spec", NO_PROTOBUF)
     taken: set[str] = set()
     while "honest" not in taken:
         taken |= {task.task_id for task in await queue.reclaim(TEACHER)}
@@ -74,19 +59,19 @@ async def test_a_leased_task_that_is_broken_afterwards_does_not_keep_the_others_
 
 
 @pytest.mark.parametrize("key", [OTHER.ready, OTHER.out, OTHER.dead])
-async def test_a_key_of_another_type_hides_no_other_job(queue: RedisQueue, raw: Any, key: str) -> None:
+async def test_a_key_of_another_type_hides_no_other_job(queue: RedisQueue, client: Any, key: str) -> None:
     await both(queue)
-    raw.delete(key)
-    raw.set(key, "no such structure")
+    client.delete(key)
+    client.set(key, "no such structure")
     assert FLOW in {band.flow for band in await queue.ready_bands(TEACHER)}
     assert await queue.lease(FLOW, "w")
     await queue.reclaim(TEACHER)
 
 
 @pytest.mark.parametrize("fields", [["state"], ["spec", "fence"], ["expires_ms"]])
-async def test_a_task_without_all_of_its_fields_is_refused_by_name(queue: RedisQueue, raw: Any, fields: list[str]) -> None:
+async def test_a_task_without_all_of_its_fields_is_refused_by_name(queue: RedisQueue, client: Any, fields: list[str]) -> None:
     await both(queue)
-    raw.hdel(OTHER.task("broken"), *fields)
+    client.hdel(OTHER.task("broken"), *fields)
     with pytest.raises(Corrupt) as refused:
         await queue.task_info(OTHER, "broken")
     assert refused.value.field == "task"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis
 
 from preceptor.errors import ConfigurationError, Exhausted, Unauthenticated, Unavailable
 from preceptor.local.valkey import EmbeddedValkey
@@ -19,19 +18,6 @@ from tests.contract.queue_rig import FLOW, TEACHER, Clock, entry, inline_task, l
 
 BOUNDS = QueueBounds()
 ACL = "on ~pc1:* &pc1:* +@read +@write +@scripting +@pubsub +@connection +time -@dangerous +info"  # as in docs/redis.md
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey
-
-
-@pytest.fixture
-def client(server: EmbeddedValkey) -> Any:
-    found = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
-    found.flushall()
-    return found
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,14 @@ def test_a_learner_trains_with_two_ranks_and_a_stop_ends_both(tmp_path: Path) ->
     assert len(list((tmp_path / "runs/r/versions").glob("step-1-epoch-1/model.safetensors"))) == 1
 
 
+def runs(pid: int) -> bool:
+    """Whether the process has not ended; one that nobody has waited for has no command any more."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_follower_that_is_gone_or_says_nothing_ends_the_service(number: signal.Signals, tmp_path: Path) -> None:
@@ -108,12 +116,16 @@ def test_a_follower_that_is_gone_or_says_nothing_ends_the_service(number: signal
         async with grpc.aio.insecure_channel(f"{LOOPBACK}:{service.grpc_port}") as channel:
             stub = student_pb2_grpc.StudentStub(channel)
             opened = await told(stub.OpenRun(open_request()))
-            follower = service.rank(1)
+            leader, follower = service.rank(0), service.rank(1)
             os.kill(follower, number)
             with pytest.raises((PreceptorError, grpc.aio.AioRpcError)):
                 await take_step(stub, opened.epoch, 1, seed=1)
-            os.kill(follower, signal.SIGKILL)
+            async with asyncio.timeout(END_S):  # rank 0 ends by itself; the launcher waits for both
+                while runs(leader):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.1)
+            with suppress(ProcessLookupError):
+                os.kill(follower, signal.SIGKILL)
 
-    with launched(tmp_path, "--rank-deadline-s", "8") as service:
+    with launched(tmp_path, "--rank-deadline-s", "20") as service:
         asyncio.run(failed(service))
         assert service.process.wait(END_S) == 1

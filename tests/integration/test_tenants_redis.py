@@ -40,19 +40,6 @@ TOKENS = 7
 SCORE = frozenset({Scope.SCORE})
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey
-
-
-@pytest.fixture
-def client(server: EmbeddedValkey) -> Any:
-    found = redis.Redis(port=server.port, password=server.password, socket_timeout=5)
-    found.flushall()
-    return found
-
-
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     return tmp_path / "keys.yaml"

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import black_box_table, learning_table, pair_table, self_teaching_table, turns_table
+from benchmarks import black_box_table, discriminator_table, learning_table, pair_table, self_teaching_table, turns_table
 from benchmarks.pair_table import ROOT, PairTable, environment
 from preceptor.compare import Comparison, Outcome, entries_of
 from preceptor.demo.pair import Pair
@@ -55,12 +55,19 @@ def test_the_services_are_told_of_the_pair_and_of_nothing_else_of_the_caller(tmp
 
 
 @pytest.mark.parametrize(
-    "page",
-    [learning_table, black_box_table, turns_table, self_teaching_table],
-    ids=["learning", "black-box", "turns", "self-teaching"],
+    ("page", "facts"),
+    [
+        (learning_table, {"steps": learning_table.STEPS}),
+        (black_box_table, black_box_table.facts([])),
+        (turns_table, {}),
+        (self_teaching_table, {}),
+        (discriminator_table, {}),
+    ],
+    ids=["learning", "black-box", "turns", "self-teaching", "discriminator"],
 )
-def test_the_text_of_each_page_has_places_for_its_facts_alone(table: PairTable, page: ModuleType) -> None:
-    facts = {**black_box_table.facts([]), "steps": learning_table.STEPS}
+def test_the_text_of_each_page_has_places_for_its_facts_alone(
+    table: PairTable, page: ModuleType, facts: dict[str, object]
+) -> None:
     whole = replace(table, text=page.TEXT, facts=lambda _: facts)
     whole.write(outcomes(table.asked), 3)
     written = (table.folder / "page.md").read_text()

@@ -1,7 +1,5 @@
 """The queue door: growing logs, takeovers, views, cancels, poison and drains, over the in-memory queue and real engines."""
 
-# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import asyncio

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,14 +119,22 @@ async def test_hidden_states_need_a_teacher_that_has_them_and_a_student_that_has
     assert world.rollout.asked == []
 
 
+def by_steps(**params: Any) -> dict[str, Any]:
+    """A recipe that learns from a judge's verdicts on steps."""
+    signal = {"op": "step_reward", "params": params}
+    learned = {
+        "on": "rollouts",
+        "teacher": "judge",
+        "signal": signal,
+        "objective": "policy_gradient",
+        "advantage": "step_relative",
+    }
+    return {**recipe(), "terms": [learned], "teachers": {"judge": {"model": JUDGE}}}
+
+
 async def test_a_grader_that_declares_no_steps_is_refused_before_any_rollout(tmp_path: Path) -> None:
-    raw, own = recipe(), "of_an_operator"  # which no linter knows
-    signal = {"op": "step_reward", "params": {"grader": own}}
-    raw["terms"] = [
-        {"on": "rollouts", "teacher": "judge", "signal": signal, "objective": "policy_gradient", "advantage": "step_relative"}
-    ]
-    raw["teachers"] = {"judge": {"model": JUDGE}}
-    world = World(tmp_path, plan=plan(raw))
+    own = "of_an_operator"  # which no linter knows
+    world = World(tmp_path, plan=plan(by_steps(grader=own)))
     world.teacher.grader = own
     with pytest.raises(Unsupported, match=f"no verdicts on steps by grader {own}") as refused:
         await world.run()
@@ -138,13 +147,7 @@ async def test_a_grader_that_declares_no_steps_is_refused_before_any_rollout(tmp
 
 
 async def test_chunks_that_are_compared_by_vectors_need_a_provider_that_has_them(tmp_path: Path) -> None:
-    raw = recipe()
-    signal = {"op": "step_reward", "params": {"grader": "chunks", "parameters": {"compare": "embedding"}}}
-    raw["terms"] = [
-        {"on": "rollouts", "teacher": "judge", "signal": signal, "objective": "policy_gradient", "advantage": "step_relative"}
-    ]
-    raw["teachers"] = {"judge": {"model": JUDGE}}
-    world = World(tmp_path, plan=plan(raw))
+    world = World(tmp_path, plan=plan(by_steps(grader="chunks", parameters={"compare": "embedding"})))
     world.teacher.grader, world.teacher.stepping = "chunks", ("chunks",)
     with pytest.raises(Unsupported, match="no embeddings, which grader chunks is told to compare by"):
         await world.run()

@@ -57,6 +57,7 @@ async def test_status_shows_what_each_job_spent_of_its_budget(tmp_path: Path):
             for job, response in (("day", "834"), ("night", "734")):
                 [verdict] = await client.grade("judge", [GradeItem("478+356", response)], GradeOptions(job=job))
                 costs[job] = getattr(verdict, "cost_usd", None)
+            assert min(costs.values()) > 0
             status = await client.status()
             body = (await http.get("/v1/status")).json()
     everybody, *jobs = status.budgets

@@ -152,7 +152,8 @@ async def test_whoever_kills_its_process_changes_no_score(tmp_path: Path, base: 
                     assert critic.child.pid is not None
                     os.kill(critic.child.pid, signal.SIGKILL)
                     assert [one.reward for one in await graded(client, items, options)] == [one.reward for one in verdicts]
-            metrics = (await httpx.AsyncClient().get(f"http://127.0.0.1:{house.rest_port}/metrics")).text
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.rest_port}", trust_env=False) as http:
+                metrics = (await http.get("/metrics")).text
             assert 'preceptor_discriminator_updates_total{job="default",teacher="critic",tenant="local"} 4.0' in metrics
             [info] = await client.describe("critic")
             assert (info.engine, info.capabilities.graders) == ("discriminator", ("discriminator",))

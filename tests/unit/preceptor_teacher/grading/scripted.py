@@ -1,4 +1,4 @@
-"""A judge that answers by a script."""
+"""A judge that answers by a script, and a worker in a hurry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from preceptor_teacher.api import ChatReply
+from preceptor_teacher.worker import WorkerPolicy
+
+QUICK = WorkerPolicy(heartbeat_s=0.05, reclaim_s=0.05, wait_ready_s=0.05, retry_pause_s=0.01, max_pause_s=0.05)
 
 
 class Judge:

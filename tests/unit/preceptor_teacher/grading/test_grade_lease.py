@@ -22,9 +22,9 @@ from preceptor_serving.scheduler.types import QueueLimits
 from preceptor_teacher.boundary import Bounds
 from preceptor_teacher.checks import Checker, CheckSpec
 from preceptor_teacher.judging import Court
-from preceptor_teacher.worker import Grading, QueueWorker, WorkerPolicy
+from preceptor_teacher.worker import Grading, QueueWorker
+from tests.unit.preceptor_teacher.grading.scripted import QUICK
 
-QUICK = WorkerPolicy(heartbeat_s=0.05, reclaim_s=0.05, wait_ready_s=0.05, retry_pause_s=0.01, max_pause_s=0.01)
 JOB = "job"
 FLOW = Flow("rules", "local", JOB)
 

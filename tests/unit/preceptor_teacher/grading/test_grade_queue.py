@@ -15,17 +15,16 @@ from preceptor import wire
 from preceptor.client import AsyncTeacherClient, GradeOptions
 from preceptor.client.grading import grade_request, read_verdicts
 from preceptor.errors import DeadlineExceeded, InvalidArgument, NotFound, PreceptorError, TooLarge, Unsupported
-from preceptor.queue import Flow, GradeQueue, MemoryQueue, QueueBounds, TaskState
+from preceptor.queue import Flow, GradeQueue, MemoryQueue, TaskState
 from preceptor.queue.grading import name_of, task_of
 from preceptor.types import GradeItem, Validity
 from preceptor_proto.v1 import common_pb2, teacher_pb2
 from preceptor_teacher.testing import FaultPlan, StandIn
-from preceptor_teacher.worker import WorkerPolicy
 from tests.support.models import BUNDLED_TEACHER
+from tests.unit.preceptor_teacher.grading.scripted import QUICK
 from tests.unit.preceptor_teacher.grading.test_grade_door import FIRST, ITEMS, SECOND, judged
 
 pytestmark = pytest.mark.skipif(not BUNDLED_TEACHER.exists(), reason="the bundled pair is not there")
-QUICK = WorkerPolicy(heartbeat_s=0.05, reclaim_s=0.05, wait_ready_s=0.05, retry_pause_s=0.01, max_pause_s=0.05)
 JOB = "run-1"
 FLOW = Flow("judge", "local", JOB)
 
@@ -49,12 +48,14 @@ class Rig:
 
 @asynccontextmanager
 async def rig(queue: MemoryQueue | None = None, **options: Any) -> AsyncGenerator[Rig]:
-    queue = queue or MemoryQueue(bounds=QueueBounds(lease_s=0.4))
+    queue = queue or MemoryQueue()
     async with judged(service={"queue": queue, "worker_policy": QUICK}, **options) as (house, provider):
         door = GradeQueue(queue, "local", deadline_s=20)
-        yield Rig(queue, door, provider, house.grpc_port, house.rest_port)
-        await door.close()
-    await queue.close()
+        try:
+            yield Rig(queue, door, provider, house.grpc_port, house.rest_port)
+        finally:
+            await door.close()
+            await queue.close()
 
 
 async def over_grpc(at: Rig, items: list[GradeItem], options: GradeOptions) -> list[Any]:
@@ -70,6 +71,11 @@ async def over_rest(at: Rig, items: list[GradeItem], options: GradeOptions) -> l
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{at.rest_port}", trust_env=False, timeout=20) as http:
         return (await http.post("/v1/grade", json=body)).json()["results"]
+
+
+def under_way() -> bool:
+    """Whether the judge waits for its provider."""
+    return any(one.get_name() == "provider-request" for one in asyncio.all_tasks())
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -155,6 +161,7 @@ async def test_a_deadline_that_passes_is_said_and_the_judge_stops():
         with pytest.raises(DeadlineExceeded) as late:
             await at.grade(ITEMS[0], deadline_s=0.3)
         assert late.value.field in ("teacher.teacher", "deadline_unix_ms")
+        await until(lambda: not under_way())
         await until_state(at, task_name(ITEMS[:1]), {TaskState.CANCELLED, TaskState.FINISHED})
         assert await at.queue.ready_bands("judge") == ()
         assert await at.queue.dead_letters(FLOW) == ()
@@ -172,11 +179,12 @@ async def test_who_gives_up_takes_the_question_back_and_may_ask_again():
     async with rig(faults=FaultPlan(script=("hang",)), max_attempts=1) as at:
         asking = asyncio.create_task(at.grade(ITEMS[0]))
         await until(lambda: at.calls == 1)
+        assert under_way()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
         await until_state(at, task_name(ITEMS[:1]), {TaskState.CANCELLED})
-        await until(lambda: all(one.get_name() != "provider-request" for one in asyncio.all_tasks()))  # the judge stopped
+        await until(lambda: not under_way())  # the judge stopped
         assert [one.reward for one in await at.grade(ITEMS[0])] == [10.0]
         await until_state(at, task_name(ITEMS[:1], 1), {TaskState.FINISHED})
 
@@ -197,7 +205,9 @@ async def test_a_result_that_its_reader_lost_is_asked_for_again_and_not_paid_aga
     request = grade_request("judge", ITEMS[:1], GradeOptions(job=JOB))
     async with rig() as at:
         for _ in range(2):  # the second one has read nothing yet, as after a restart
-            reply = await GradeQueue(at.queue, "local", deadline_s=20).grade(request)
+            door = GradeQueue(at.queue, "local", deadline_s=20)
+            reply = await door.grade(request)
+            await door.close()
             assert reply.results[0].verdict.reward == 10.0
         assert at.calls == 1
 
@@ -211,12 +221,16 @@ async def test_a_flood_of_one_tenant_does_not_keep_another_one_waiting():
         tenant: [asyncio.create_task(doors[tenant].grade(number_request(n))) for n in range(count)]
         for tenant, count in (("local", 24), ("other", 3))
     }
-    await asyncio.sleep(0.05)
+    for tenant, tasks in asking.items():
+        for n in range(len(tasks)):
+            while await queue.task_info(Flow("judge", tenant, JOB), f"{name_of(number_request(n))}/0") is None:  # noqa: ASYNC110
+                await asyncio.sleep(0)
     async with rig(queue, max_concurrency=1):
         await asyncio.gather(*asking["other"])
         served = sum(one.done() for one in asking["local"])
         assert served <= 9, f"{served} of the flood were served before three of the other tenant"
         await asyncio.gather(*asking["local"])
+        await asyncio.gather(*(door.close() for door in doors.values()))
 
 
 def number_request(number: int) -> teacher_pb2.GradeRequest:
