@@ -140,6 +140,7 @@ async def test_one_answer_has_a_deadline_whatever_keeps_it():
     await crowded.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "value", "sent"), [("requests_per_minute", 3, 3), ("tokens_per_minute", 30, 2)])
 async def test_a_minute_holds_so_many_requests_and_so_many_tokens(bound, value, sent):
     """Each request may take 18 tokens and takes 10: the third finds 10 left of 30."""
@@ -151,6 +152,7 @@ async def test_a_minute_holds_so_many_requests_and_so_many_tokens(bound, value, 
     await api.close()
 
 
+@pytest.mark.slow
 async def test_services_with_one_server_share_the_minute_and_the_places(tmp_path):
     with EmbeddedValkey(tmp_path / "valkey") as valkey:
         ledgers = [RedisLedger.open(valkey.url, valkey.password) for _ in range(2)]

@@ -167,6 +167,7 @@ async def test_a_teacher_without_them_says_so_before_it_asks():
     await bare.close()
 
 
+@pytest.mark.slow
 @here
 async def test_describe_says_what_was_named_and_where_asked_what_was_seen():
     assert not (await described(probe=False))[0].embeddings

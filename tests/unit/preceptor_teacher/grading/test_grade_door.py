@@ -197,6 +197,7 @@ async def test_a_group_is_compared_through_both_doors_paid_once_and_what_was_not
         assert provider.provider.seen["chat"] == 8
 
 
+@pytest.mark.slow
 async def test_overload_and_failures_are_outlasted():
     faults = FaultPlan(script=("server_error", "rate_limited", "server_error"))
     async with judged(faults=faults, max_concurrency=1) as (house, provider):

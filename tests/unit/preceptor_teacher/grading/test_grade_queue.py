@@ -257,6 +257,7 @@ async def test_neither_a_judge_nor_a_scorer_reads_a_task_of_the_other_or_of_a_la
         assert at.calls == 0
 
 
+@pytest.mark.slow
 async def test_a_drained_judge_says_how_many_requests_at_its_doors_it_still_has():
     async with rig(faults=FaultPlan({"hang": 1.0}), max_attempts=1) as at:
         asking = asyncio.create_task(over_grpc(at, [ITEMS[0]], GradeOptions(job=JOB)))
